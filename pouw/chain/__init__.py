@@ -1,0 +1,1 @@
+"""The chain: the only part of the package that imports web3."""

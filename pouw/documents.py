@@ -1,0 +1,263 @@
+"""The three documents that live off chain: TaskSpec, Manifest and Evidence.
+
+Each is canonical JSON of at most 1 MiB (``pouw.hashing.canonical_json``), so its bytes and its
+sha2-256 digest determine each other. Numbers are integers with the unit in the name; unknown keys
+are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from pouw.errors import DocumentError
+from pouw.hashing import MAX_DOCUMENT_BYTES, canonical_json, sha256
+from pouw.types import SCORE_ONE_PPM
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$")]
+Cid = Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
+HexAddress = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
+HexDigest = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
+Ppm = Annotated[int, Field(ge=0, le=SCORE_ONE_PPM)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Positive = Annotated[int, Field(ge=1, le=2**53)]
+Argument = bool | int | Word | tuple[Annotated[int, Field(ge=-(2**31), le=2**31)], ...]
+
+
+class Part(BaseModel):
+    """A frozen, strict piece of a document."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Document(Part):
+    """A whole document: parses from and writes to canonical bytes, and knows its digest."""
+
+    SCHEMA: ClassVar[str]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """The document in ``data``; DocumentError where it is too large, not canonical or wrong."""
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise DocumentError(f"{cls.__name__}: {len(data)} bytes, at most {MAX_DOCUMENT_BYTES}")
+        try:
+            document = cls.model_validate_json(data, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "document"
+            raise DocumentError(
+                f"not a valid {cls.__name__}: {where}: {first['msg']} "
+                f"({error.error_count()} problem(s) in all)"
+            ) from error
+        if document.encode() != data:
+            raise DocumentError(
+                f"{cls.__name__} is not canonical JSON",
+                hint="sort the keys, drop spaces and repeated keys, write UTF-8",
+            )
+        return document
+
+    def encode(self) -> bytes:
+        """The canonical bytes; DocumentError where they pass 1 MiB."""
+        data = canonical_json(self.model_dump(mode="json", by_alias=True))
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise DocumentError(
+                f"{type(self).__name__}: {len(data)} bytes, at most {MAX_DOCUMENT_BYTES}"
+            )
+        return data
+
+    def digest(self) -> bytes:
+        """sha2-256 of the canonical bytes: the 32 bytes that go on chain."""
+        return sha256(self.encode())
+
+
+class Archive(Part):
+    """A sealed archive: ``cid`` and ``bytes`` are those of the sealed file."""
+
+    cid: Cid
+    bytes: Positive
+    cases: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Network(Part):
+    """A network of the closed registry with its arguments (checked again by the registry)."""
+
+    name: Word
+    arguments: dict[Word, Argument]
+
+
+class InferenceRecipe(Part):
+    """How an image becomes labels; every scorer follows it to the letter, in float32.
+
+    Axes are in array order. ``spacing_um``: micrometres a voxel to resample to (empty: as stored);
+    a 2D network sees the slices of a volume along its last axis.
+    """
+
+    spacing_um: tuple[Positive, ...]
+    normalisation: Literal["zscore", "zscore-nonzero", "none"]
+    patch: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=2, max_length=3)
+    ]
+    overlap_ppm: Annotated[int, Field(ge=0, le=900_000)]
+    blending: Literal["constant", "gaussian"]
+    dtype: Literal["float32"]
+    ties: Literal["lowest-label"]
+
+
+class Metric(Part):
+    """Mean Dice over foreground classes, then over cases, floored to ppm."""
+
+    name: Literal["dice"]
+    empty_class: Literal["one"]
+
+
+class Provenance(Part):
+    """What a model must show of its training (paper, section 4.3)."""
+
+    policy: Literal["none", "manifest", "replay"]
+
+
+class Caps(Part):
+    """What a scorer spends on one model at most."""
+
+    model_bytes: Positive
+    parameters: Positive
+    activation_bytes: Positive
+
+
+class Licence(Part):
+    """Under what terms the data may be used and what to cite."""
+
+    name: Text
+    citation: Text
+
+
+class TaskSpec(Document):
+    """What a publisher asks for; its digest is ``specDigest`` on chain."""
+
+    SCHEMA: ClassVar[str] = "pouw/task-spec/1"
+
+    schema_: Literal["pouw/task-spec/1"] = Field(default="pouw/task-spec/1", alias="schema")
+    title: Text
+    modality: Word
+    spatial_dims: Literal[2, 3]
+    channels: Annotated[tuple[Word, ...], Field(min_length=1, max_length=16)]
+    labels: Annotated[tuple[Word, ...], Field(min_length=2, max_length=256)]
+    network: Network
+    inference: InferenceRecipe
+    metric: Metric
+    training_seconds: Positive
+    provenance: Provenance
+    train: Archive
+    test: Archive
+    caps: Caps
+    licence: Licence
+    data_becomes_public: Literal[True]
+
+    @model_validator(mode="after")
+    def _axes_agree(self) -> Self:
+        if len(self.inference.patch) != self.spatial_dims:
+            raise ValueError(f"patch has {len(self.inference.patch)} axes, not {self.spatial_dims}")
+        if len(self.inference.spacing_um) not in (0, 3):
+            raise ValueError("spacing_um is empty or names three axes")
+        return self
+
+
+class ModelFile(Part):
+    """The final weights: a safetensors file."""
+
+    cid: Cid
+    bytes: Positive
+    dtype: Literal["float32", "bfloat16"]
+
+
+class Checkpoint(Part):
+    """One link of the training's chain; ``previous`` is the CID before it, None for the first."""
+
+    step: Count
+    milliseconds: Count
+    cid: Cid
+    bytes: Positive
+    previous: Cid | None
+    train_loss_ppm: Annotated[int, Field(ge=-(2**53), le=2**53)]
+    validation_dice_ppm: Ppm
+
+
+class Manifest(Document):
+    """What a miner reveals: the model, how it came to be, and on what."""
+
+    SCHEMA: ClassVar[str] = "pouw/manifest/1"
+
+    schema_: Literal["pouw/manifest/1"] = Field(default="pouw/manifest/1", alias="schema")
+    task: Count
+    round: Count
+    miner: HexAddress
+    network: Network
+    model: ModelFile
+    checkpoints: Annotated[tuple[Checkpoint, ...], Field(max_length=2048)]
+    seed: HexDigest
+    software: Text
+    device: Text
+
+
+class CaseCounts(Part):
+    """Integer true positives, false positives and false negatives of one case.
+
+    ``counts[k]`` belongs to label ``k + 1``. A case that crashed or came out non-finite has
+    ``failed`` true and scores 0.
+    """
+
+    name: Text
+    failed: bool
+    counts: tuple[tuple[Count, Count, Count], ...]
+
+
+class Judged(Part):
+    """One revealed model that the oracle looked at, in the order it did."""
+
+    miner: HexAddress
+    manifest: HexDigest
+    claim_ppm: Ppm
+    score_ppm: Ppm | None
+    true_claim: bool
+    reason: Literal["score", "unavailable", "manifest", "caps", "model"]
+    detail: Annotated[str, StringConstraints(max_length=4096)]
+    cases: tuple[CaseCounts, ...]
+
+
+class Skipped(Part):
+    """A reveal that need not be scored: it ranks below a true claim, so it can change nothing."""
+
+    miner: HexAddress
+    manifest: HexDigest
+    claim_ppm: Ppm
+    reason: Literal["ranks-below-a-true-claim", "task-invalid"]
+
+
+class Evidence(Document):
+    """Why an oracle voted as it did; ``evidenceDigest`` on chain.
+
+    What was unavailable then cannot be rechecked later; ``detail`` says what was tried.
+    """
+
+    SCHEMA: ClassVar[str] = "pouw/evidence/1"
+
+    schema_: Literal["pouw/evidence/1"] = Field(default="pouw/evidence/1", alias="schema")
+    task: Count
+    round: Count
+    oracle: HexAddress
+    verdict: Literal["winner", "no-true-claim", "invalid"]
+    winner: HexAddress | None
+    invalid_reason: Annotated[str, StringConstraints(max_length=4096)]
+    judged: tuple[Judged, ...]
+    skipped: tuple[Skipped, ...]
+    software: Text
+    device: Text

@@ -1,0 +1,1 @@
+"""The rules of the arena as pure functions over its events."""

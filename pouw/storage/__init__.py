@@ -1,0 +1,1 @@
+"""Content-addressed storage: blocks, CIDs and the places they are kept."""
