@@ -1,0 +1,204 @@
+"""Folders of images and labels: the layouts of nnU-Net v2 and the Medical Segmentation Decathlon.
+
+Files are only listed here, never decoded, except where ``dataset.json`` is missing and the labels
+have to be found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from pouw.errors import DataError
+from pouw.ml.nifti import MAX_CHANNELS, read_voxels
+
+MAX_CASES: Final = 100_000
+MAX_LABELS: Final = 256
+_MAX_JSON_BYTES: Final = 1 << 20
+_ENDINGS: Final = (".nii.gz", ".nii")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
+_CHANNEL: Final = re.compile(r"(.+)_(\d{4})")
+_HINT: Final = (
+    "a folder in nnU-Net v2 layout (dataset.json, imagesTr/NAME_0000.nii.gz, labelsTr/NAME.nii.gz) "
+    "or of the Medical Segmentation Decathlon"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """Where one case lies: an image per channel, or one whose fourth axis is the channel."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A folder of cases, each list in the order of names; the index of a label is its value."""
+
+    root: Path
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    train: tuple[CaseFile, ...]
+    test: tuple[CaseFile, ...]
+
+
+def read_dataset(root: Path) -> Dataset:
+    """The cases below ``root``; every training case has a label, a test case may have one.
+
+    Without ``dataset.json``, one channel and the labels found in the files are taken; DataError
+    where the folder follows neither layout.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder", hint=_HINT)
+    files = {part: _files(root / part) for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs")}
+    described = root / "dataset.json"
+    if described.exists():
+        document = _read_json(described)
+        channels, labels = _channels(described, document), _labels(described, document)
+        split = "channel_names" in document or _named_by_channel(files)
+    else:
+        channels, labels, split = ("image",), _labels_found(root, files), _named_by_channel(files)
+    train = _cases(root, files["imagesTr"], files["labelsTr"], len(channels), split)
+    test = _cases(root, files["imagesTs"], files["labelsTs"], len(channels), split)
+    if not train and not test:
+        raise DataError(f"{root}: neither imagesTr nor imagesTs holds an image", hint=_HINT)
+    for case in train:
+        if case.label is None:
+            raise DataError(f"{root}: labelsTr has no label for {case.name}", hint=_HINT)
+    return Dataset(root, channels, labels, train, test)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Images of a folder by name without ending; hidden files (``._`` of macOS) are ignored."""
+    found: dict[str, Path] = {}
+    if not folder.is_dir():
+        return found
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        ending = next((end for end in _ENDINGS if path.name.endswith(end)), None)
+        if ending is None or not path.is_file():
+            raise DataError(
+                f"{path}: not a {' or '.join(_ENDINGS)} file", hint="convert the images to NIfTI-1"
+            )
+        name = path.name.removesuffix(ending)
+        if not _NAME.fullmatch(name) or name in found:
+            raise DataError(
+                f"{str(path)!r}: not usable as the name of a case, or there twice",
+                hint="letters, digits, dots, blanks, _ and - make a name",
+            )
+        found[name] = path
+        if len(found) > MAX_CASES * MAX_CHANNELS:
+            raise DataError(f"{folder}: more than {MAX_CASES} cases")
+    return found
+
+
+def _named_by_channel(files: Mapping[str, Mapping[str, Path]]) -> bool:
+    """Whether images carry nnU-Net's channel suffix, that is, labels are named without it."""
+    for images, labels in (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs")):
+        for name in files[images]:
+            match = _CHANNEL.fullmatch(name)
+            return bool(match and name not in files[labels] and match[1] in files[labels])
+    return False
+
+
+def _cases(
+    root: Path, images: Mapping[str, Path], labels: Mapping[str, Path], channels: int, split: bool
+) -> tuple[CaseFile, ...]:
+    grouped: dict[str, dict[int, Path]] = {}
+    for name, path in images.items():
+        match = _CHANNEL.fullmatch(name)
+        if split and match is None:
+            raise DataError(f"{path}: no channel suffix such as _0000", hint=_HINT)
+        case, number = (match[1], int(match[2])) if split and match else (name, 0)
+        grouped.setdefault(case, {})[number] = path
+    expected = list(range(channels)) if split else [0]
+    for case, parts in grouped.items():
+        if sorted(parts) != expected:
+            raise DataError(
+                f"{root}: {case} has channels {sorted(parts)}, dataset.json names {channels}"
+            )
+    strays = sorted(set(labels) - set(grouped))
+    if strays:
+        raise DataError(f"{root}: {labels[strays[0]].name} labels no image", hint=_HINT)
+    return tuple(
+        CaseFile(case, tuple(grouped[case][number] for number in expected), labels.get(case))
+        for case in sorted(grouped)
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise DataError(f"{path}: larger than {_MAX_JSON_BYTES} bytes")
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: not a JSON object", hint=_HINT)
+    return document
+
+
+def _channels(path: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
+    named = document.get("channel_names", document.get("modality"))
+    if not isinstance(named, dict) or not 1 <= len(named) <= MAX_CHANNELS:
+        raise DataError(
+            f"{path}: channel_names (nnU-Net) or modality (MSD) must name 1 to {MAX_CHANNELS}"
+        )
+    keys = [str(number) for number in range(len(named))]
+    if sorted(named, key=str) != sorted(keys):
+        raise DataError(f"{path}: channels must be numbered from 0")
+    return tuple(_word(path, named[key]) for key in keys)
+
+
+def _labels(path: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
+    named = document.get("labels")
+    if not isinstance(named, dict) or not 2 <= len(named) <= MAX_LABELS:
+        raise DataError(f"{path}: labels must name 2 to {MAX_LABELS} labels")
+    values: dict[int, str] = {}
+    for key, value in named.items():
+        number, name = (value, key) if "channel_names" in document else (key, value)
+        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 4:
+            number = int(number)
+        if isinstance(name, int) and isinstance(number, str):  # nnU-Net's order in an MSD file
+            number, name = name, number
+        if not isinstance(number, int) or isinstance(number, bool) or name == "ignore":
+            raise DataError(
+                f"{path}: label {key!r}: {value!r} is not one value",
+                hint="regions and the ignore label are not supported: one integer for each label",
+            )
+        values[number] = _word(path, name)
+    if sorted(values) != list(range(len(named))):
+        raise DataError(f"{path}: labels must be 0 (background), 1, 2, ... without a gap")
+    return tuple(values[number] for number in range(len(values)))
+
+
+def _word(path: Path, name: object) -> str:
+    if not isinstance(name, str) or not _WORD.fullmatch(name):
+        raise DataError(
+            f"{path}: {name!r} cannot be a name", hint="letters, digits, dots, blanks, _ and -"
+        )
+    return name
+
+
+def _labels_found(root: Path, files: Mapping[str, Mapping[str, Path]]) -> tuple[str, ...]:
+    """Names for the label values in all label files, where these are integers below 256."""
+    highest = 0
+    for path in (*files["labelsTr"].values(), *files["labelsTs"].values()):
+        _, voxels = read_voxels(path)
+        values = np.unique(voxels)
+        if values[0] < 0 or values[-1] >= MAX_LABELS or (values != np.floor(values)).any():
+            raise DataError(f"{path}: labels are not integers from 0 to {MAX_LABELS - 1}")
+        highest = max(highest, int(values[-1]))
+    if highest == 0:
+        raise DataError(f"{root}: no dataset.json, and no labels to infer it from", hint=_HINT)
+    return ("background", *(f"label {value}" for value in range(1, highest + 1)))
