@@ -89,7 +89,8 @@ def write_file(cid: str, destination: Path, size: int, fetch: Fetch) -> None:
     def leaf(link: Link) -> bytes:
         data = fetch(link.cid)
         if len(data) != link.size:
-            raise ContentMismatch(
+            more = link.cid == cid and len(data) > size
+            raise (ContentTooLarge if more else ContentMismatch)(
                 f"block {link.cid} of {cid} has {len(data)} bytes, {link.size} were declared",
                 cid=link.cid,
                 hint="the declared size and the content do not belong together",
