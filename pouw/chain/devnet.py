@@ -113,6 +113,10 @@ class Devnet:
         if self._failure is not None:
             raise self._failure
 
+    def end(self) -> None:
+        """Let ``serve_forever`` return; from any thread."""
+        self._stopped.set()
+
     def advance(self, seconds: int) -> None:
         """Put the clock forward and close a block there, for tests."""
         with self._lock:
