@@ -93,3 +93,26 @@ def check_patch(network: Network, labels: int, patch: tuple[int, ...]) -> UnetAr
             hint=f"every axis must be a multiple of {stride}",
         )
     return arguments
+
+
+def activation_bound(
+    arguments: UnetArguments, channels: int, labels: int, patch: tuple[int, ...]
+) -> int:
+    """An upper bound, in bytes, of all layers' float32 outputs for one patch.
+
+    ``pouw.ml.networks.activation_bytes`` counts them; this needs no torch.
+    """
+    units = arguments.num_res_units
+    unit = 4  # convolution, norm, dropout, activation
+    down = unit * max(1, units) + 1  # and the residual's own convolution
+    up = unit + (unit + 1 if units else 0)
+    size, total, above = list(patch), channels * math.prod(patch), labels
+    for level, width in enumerate(arguments.channels):
+        if level < len(arguments.strides):
+            total += up * above * math.prod(size)
+            size = [-(-count // arguments.strides[level]) for count in size]
+        below = arguments.channels[min(level + 1, len(arguments.channels) - 1)]
+        # Down to this level, and the skip connection beside what comes from below.
+        total += (down * width + width + max(width, below)) * math.prod(size)
+        above = width
+    return 4 * total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from monai.networks.layers.simplelayers import SkipConnection
 from monai.networks.nets.unet import UNet
 
 from pouw.documents import Network
@@ -34,7 +35,7 @@ def parameter_count(model: torch.nn.Module) -> int:
 
 
 def activation_bytes(network: Network, channels: int, labels: int, patch: tuple[int, ...]) -> int:
-    """Bytes of all layers' float32 outputs for one patch, computed without running the network.
+    """Bytes of all layers' float32 outputs for one patch, counted without running the network.
 
     An upper bound of what inference holds at once; ModelError where the patch does not fit.
     """
@@ -48,7 +49,7 @@ def activation_bytes(network: Network, channels: int, labels: int, patch: tuple[
     with torch.device("meta"), torch.no_grad():
         model = _unet(arguments, channels, labels)
         for module in model.modules():
-            if not list(module.children()):
+            if isinstance(module, SkipConnection) or not list(module.children()):
                 module.register_forward_hook(add)
         model(torch.empty((1, channels, *patch)))
     return total
