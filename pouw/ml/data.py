@@ -1,19 +1,12 @@
-"""Cases as arrays, and how a data set is split. No torch here: a publisher needs none.
+"""Everything about cases in one import. No torch here: a publisher needs none.
 
 Axes: channels first, then X, Y, Z as stored; a 2D network sees the slices along Z, the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-
-from pouw.errors import DataError
-from pouw.hashing import sha256
+from pouw.ml.cases import Case, load_case
 from pouw.ml.layout import CaseFile, Dataset, read_dataset
-from pouw.ml.nifti import MAX_CHANNELS, MAX_DECODED_BYTES, read_header, read_voxels
 from pouw.ml.preprocess import (
     Image,
     Label,
@@ -22,7 +15,7 @@ from pouw.ml.preprocess import (
     resample_label,
     resampled_shape,
 )
-from pouw.types import SCORE_ONE_PPM
+from pouw.ml.split import split_test, split_validation
 
 __all__ = [
     "Case",
@@ -36,85 +29,6 @@ __all__ = [
     "resample_image",
     "resample_label",
     "resampled_shape",
+    "split_test",
     "split_validation",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One decoded case: image float32 (C, X, Y, Z), label uint8 (X, Y, Z) or None."""
-
-    name: str
-    image: Image
-    label: Label | None
-    spacing_um: tuple[int, int, int]
-
-
-def load_case(file: CaseFile, labels: int) -> Case:
-    """The case in ``file`` whose label values are below ``labels``.
-
-    DataError, naming the file, where an image is damaged, unbounded or not finite, the channels
-    and the label disagree in shape, or a value is no label.
-    """
-    headers = [read_header(path) for path in file.images]
-    first = headers[0]
-    channels = sum(header.shape[3] if len(header.shape) == 4 else 1 for header in headers)
-    voxels = int(np.prod(first.shape[:3], dtype=np.int64))
-    if channels > MAX_CHANNELS or channels * voxels * 4 > MAX_DECODED_BYTES:
-        raise DataError(
-            f"{file.images[0]}: {channels} channels of {first.shape[:3]} voxels are too many"
-        )
-    image = np.empty((channels, *first.shape[:3]), dtype=np.float32)
-    filled = 0
-    for path in file.images:
-        header, stored = read_voxels(path)
-        if (header.shape[:3], header.spacing_um) != (first.shape[:3], first.spacing_um):
-            raise DataError(f"{path}: grid differs from that of {file.images[0].name}")
-        stored = stored.reshape((*header.shape[:3], -1))
-        with np.errstate(over="ignore"):
-            image[filled : filled + stored.shape[3]] = np.moveaxis(stored, 3, 0)
-        filled += stored.shape[3]
-    if not np.isfinite(image).all():
-        raise DataError(f"{file.images[0]}: values beyond float32")
-    return Case(file.name, image, _load_label(file, image, labels), first.spacing_um)
-
-
-def _load_label(file: CaseFile, image: Image, labels: int) -> Label | None:
-    if file.label is None:
-        return None
-    shape = read_header(file.label).shape
-    if shape != image.shape[1:]:
-        raise DataError(f"{file.label}: shape {shape}, its image has {image.shape[1:]}")
-    _, stored = read_voxels(file.label)
-    low, high = float(stored.min()), float(stored.max())
-    if low < 0 or high >= labels:
-        raise DataError(f"{file.label}: labels {low:g} to {high:g}, {labels} are named")
-    label = stored.astype(np.uint8)
-    if stored.dtype.kind == "f" and (label != stored).any():
-        raise DataError(f"{file.label}: labels that are not integers")
-    return label
-
-
-def split_validation(
-    cases: Sequence[CaseFile], fraction_ppm: int = 200_000
-) -> tuple[tuple[CaseFile, ...], tuple[CaseFile, ...]]:
-    """``cases`` as (training, validation), the same for everybody: chosen by sha256 of the name.
-
-    At least one case in each; DataError where there are fewer than two.
-    """
-    chosen = held_out(cases, fraction_ppm, "")
-    return (
-        tuple(case for case in cases if case.name not in chosen),
-        tuple(case for case in cases if case.name in chosen),
-    )
-
-
-def held_out(cases: Sequence[CaseFile], fraction_ppm: int, seed: str) -> frozenset[str]:
-    """Names of the held-out fraction: the first in the order of sha256(seed, name)."""
-    if len(cases) < 2:
-        raise DataError(f"{len(cases)} labelled case(s) cannot be split", hint="give two or more")
-    if not 0 < fraction_ppm < SCORE_ONE_PPM:
-        raise DataError(f"a fraction of {fraction_ppm} ppm leaves one side empty")
-    count = min(max(1, len(cases) * fraction_ppm // SCORE_ONE_PPM), len(cases) - 1)
-    names = sorted((case.name for case in cases), key=lambda name: sha256(f"{seed}{name}".encode()))
-    return frozenset(names[:count])

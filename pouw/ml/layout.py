@@ -177,6 +177,8 @@ def _labels(path: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
                 hint="regions and the ignore label are not supported: one integer for each label",
             )
         values[number] = _word(path, name)
+    if len(set(values.values())) != len(values):
+        raise DataError(f"{path}: two labels have one name")
     if sorted(values) != list(range(len(named))):
         raise DataError(f"{path}: labels must be 0 (background), 1, 2, ... without a gap")
     return tuple(values[number] for number in range(len(values)))
