@@ -13,6 +13,7 @@
     ├── SealError                 a sealed file that does not open
     │   └── WrongKey              the key is not the one that was committed to
     ├── ModelError                a model that must not be loaded or cannot be scored
+    │   └── ModelTooLarge         a model that passes the caps of its task
     ├── JournalError              the journal cannot be read or written
     ├── ChainError                something about the chain
     │   ├── ChainUnavailable      the endpoint does not answer, or answers nonsense
@@ -77,6 +78,10 @@ class WrongKey(SealError):
 
 class ModelError(PouwError):
     """A model that must not be loaded or cannot be scored."""
+
+
+class ModelTooLarge(ModelError):
+    """A model that passes the caps of its task: bytes, parameters or activations."""
 
 
 class JournalError(PouwError):

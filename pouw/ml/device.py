@@ -1,0 +1,46 @@
+"""On what training and scoring run, and how it is kept repeatable."""
+
+from __future__ import annotations
+
+import platform
+
+import monai
+import torch
+
+import pouw
+from pouw.errors import ConfigError
+from pouw.ml.requests import DeviceName
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The named device; "auto" takes a CUDA device where there is one. ConfigError if absent."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("there is no CUDA device here", hint="choose device cpu or auto")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def make_repeatable(device: torch.device, threads: int) -> None:
+    """Fix the number of threads and the choice of algorithms, process-wide.
+
+    On a CPU the operations used here are deterministic for a fixed number of threads.
+    """
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+
+
+def describe_software() -> str:
+    """The versions that a result depends on."""
+    return f"pouw {pouw.__version__}, torch {torch.__version__}, monai {monai.__version__}"
+
+
+def describe_device(device: torch.device, threads: int) -> str:
+    """The hardware that a result depends on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} {capability}, {threads} thread(s)"

@@ -1,0 +1,164 @@
+"""What roles hand to training and scoring processes, and what these answer: plain JSON records.
+
+This module imports no torch, so that a role can write requests and read answers without it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from pouw.documents import CaseCounts, Count, HexDigest, Part, Positive, Ppm, TaskSpec, Text
+from pouw.errors import ProcessError
+
+Loss = Annotated[int, Field(ge=-(2**53), le=2**53)]
+EndReason = Literal["deadline", "max-steps", "terminated"]
+ScoringReason = Literal["score", "caps", "model", "data", "time", "local"]
+DeviceName = Literal["cpu", "cuda", "auto"]
+
+SNAPSHOTS_FILE = "snapshots.jsonl"
+PROGRESS_FILE = "progress.jsonl"
+RUN_FILE = "run.json"
+FINISHED_FILE = "finished.json"
+
+
+class Record(Part):
+    """A record on one line of JSON."""
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """The record in ``text``; ProcessError where it is not one."""
+        try:
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "record"
+            raise ProcessError(f"not a {cls.__name__}: {where}: {first['msg']}") from error
+
+    def line(self) -> str:
+        """The record as one line of JSON, without the line break."""
+        return self.model_dump_json(by_alias=True)
+
+
+class TrainingSettings(Record):
+    """How a miner trains; his own choice, and part of what a stranger needs to repeat it.
+
+    The learning rate rises over ``warmup_ppm`` of the budget to ``learning_rate_ppm`` and falls to
+    zero along a half cosine. ``foreground_ppm``: the share of patches centred on a foreground
+    voxel. ``flips``: mirror patches along every axis at random. ``intensity_ppm``: the strength of
+    random contrast, brightness, bias field and noise (0: none). ``ema_ppm``: decay per step of the
+    averaged weights, which are the model (0: the trained weights themselves).
+    """
+
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 4
+    learning_rate_ppm: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
+    weight_decay_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    warmup_ppm: Ppm = 50_000
+    gradient_norm_ppm: Positive = 1_000_000
+    foreground_ppm: Ppm = 333_333
+    flips: bool = True
+    intensity_ppm: Ppm = 100_000
+    ema_ppm: Ppm = 990_000
+
+
+class TrainingRequest(Record):
+    """What ``python -m pouw.ml.training`` is asked for.
+
+    ``data``: the opened training archive; ``out``: the private folder it writes to. The last
+    snapshot is complete on disk before ``stop_at_ms`` (Unix time in milliseconds). ``max_steps``
+    ends training after so many steps (None: only the clock does).
+    """
+
+    spec: TaskSpec
+    data: Path
+    out: Path
+    seed: HexDigest
+    stop_at_ms: Positive
+    max_steps: Positive | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    device: DeviceName = "auto"
+    first_snapshot_seconds: Positive = 20
+    snapshot_seconds: Positive = 60
+    settings: TrainingSettings = TrainingSettings()
+
+
+class Run(Record):
+    """``out/run.json``: when training first began, and on what it runs now."""
+
+    started_at_ms: Positive
+    request_digest: HexDigest
+    software: Text
+    device: Text
+
+
+class Progress(Record):
+    """A line of ``out/progress.jsonl``, at most two a second; a loss smoothed over steps."""
+
+    step: Count
+    milliseconds: Count
+    train_loss_ppm: Loss
+    learning_rate_ppm: Ppm
+
+
+class Snapshot(Record):
+    """A line of ``out/snapshots.jsonl``; its two files were complete before it was written.
+
+    ``milliseconds`` since training first began; ``checkpoint`` and ``model`` are file names in
+    ``out``; ``previous`` names the checkpoint before, None for the first.
+    """
+
+    step: Count
+    milliseconds: Count
+    model: Text
+    checkpoint: Text
+    previous: Text | None
+    train_loss_ppm: Loss
+    validation_dice_ppm: Ppm
+
+
+class Finished(Record):
+    """``out/finished.json``: training ended in order.
+
+    ``terminated``: asked to end by a signal, or its miner is gone; the same request goes on from
+    the last checkpoint.
+    """
+
+    step: Count
+    milliseconds: Count
+    reason: EndReason
+
+
+class ScoringRequest(Record):
+    """One model to score on the opened test archive ``data``.
+
+    ``predictions``: a folder for one label map a case (``NAME.npy``), for pictures. Past
+    ``stop_at_ms`` the answer is "time". ``claim_ppm`` is recorded only.
+    """
+
+    id: Text
+    spec: TaskSpec
+    data: Path
+    model: Path
+    predictions: Path | None = None
+    stop_at_ms: Positive | None = None
+    claim_ppm: Ppm | None = None
+
+
+class ScoringAnswer(Record):
+    """What scoring found.
+
+    ``reason``: "score" (``score_ppm`` is set); "caps" and "model": the model is at fault and has no
+    score; "data" (the test set cannot be used), "time" and "local" (a wrong request, a full disk):
+    no fault of the model, nothing may be concluded about it.
+    """
+
+    id: Text
+    score_ppm: Ppm | None
+    cases: tuple[CaseCounts, ...]
+    reason: ScoringReason
+    detail: str
+    milliseconds: Count
+    software: Text
+    device: Text

@@ -1,0 +1,59 @@
+"""The validation Dice of a snapshot, bounded in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from pouw.documents import TaskSpec
+from pouw.errors import ModelError
+from pouw.ml.data import Image, Label
+from pouw.ml.dice import Counts, case_counts, score_ppm
+from pouw.ml.inference import predict
+
+
+class _OutOfTime(ModelError):
+    """Raised between two windows once the time is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationCase:
+    """A prepared image (C, X, Y, Z) with its label (X, Y, Z) on the same grid."""
+
+    image: Image
+    label: Label
+
+
+def validate(
+    network: nn.Module,
+    cases: Sequence[ValidationCase],
+    spec: TaskSpec,
+    until_ms: float,
+    clock_ms: Callable[[], float],
+) -> int | None:
+    """Mean Dice in ppm over the cases, in order, that could be finished before ``until_ms``.
+
+    None where none could. A case whose output is not finite scores 0.
+    """
+
+    def stop_in_time(*_: object) -> None:
+        if clock_ms() >= until_ms:
+            raise _OutOfTime("out of time")
+
+    counts: list[list[Counts] | None] = []
+    hook = network.register_forward_pre_hook(stop_in_time)
+    try:
+        for case in cases:
+            try:
+                labels = predict(network, case.image, spec)
+            except _OutOfTime:
+                break
+            except ModelError:
+                counts.append(None)
+            else:
+                counts.append(case_counts(labels, case.label, len(spec.labels)))
+    finally:
+        hook.remove()
+    return score_ppm(counts) if counts else None
