@@ -33,6 +33,16 @@ from pouw.types import (
     TaskId,
 )
 
+SYNCED = (
+    events.TaskPublished,
+    events.TaskToppedUp,
+    events.TaskCancelled,
+    events.DataKeyReleased,
+    events.TestOpened,
+    events.RoundClosed,
+)
+"""Events of calls that settle the pool: after them a task is selected, unless something hinders."""
+
 
 def replay(
     logs: Iterable[events.Event], parameters: Parameters, chain_id: int, arena: Address
@@ -69,7 +79,7 @@ class Replay:
         self._clock = Clock()
         self._position = (0, -1)
         self._accounts = Accounts()
-        self._published = False
+        self._synced = False
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
             events.TaskPublished: self._task_published,
             events.TaskToppedUp: self._task_topped_up,
@@ -100,7 +110,8 @@ class Replay:
         if event.transaction_hash != self._accounts.transaction:
             self._findings += self._unsettled()
             self._accounts.begin(event.transaction_hash)
-            self._published = False
+            self._synced = False
+        self._synced |= isinstance(event, SYNCED)
         self._handlers[type(event)](event)
 
     def history(self) -> History:
@@ -134,7 +145,6 @@ class Replay:
         if event.reward < self._site.parameters.min_reward or event.min_score > SCORE_ONE_PPM:
             self._find_in_pool(task_id, Rule.POOL, "reward or minimum score is out of bounds")
         self._last_task = max(self._last_task, task_id)
-        self._published = True
         self._tasks[task_id] = TaskRecord(
             task_id=task_id,
             publisher=event.publisher,
@@ -324,8 +334,9 @@ class Replay:
     def _unsettled(self) -> list[Finding]:
         """What is wrong with the current transaction as a whole."""
         found = self._accounts.unsettled(self._begun)
-        if self._published and self._pool and self._selected is None and self._live is None:
-            detail = "an idle arena selects at once, this one did not"
+        hindered = self._live is not None and self._clock.time < self._live.deadlines.t1
+        if self._synced and self._pool and self._selected is None and not hindered:
+            detail = "nothing hindered its selection, yet it was not selected"
             found.append(Finding(self._next_round, self._pool.head, Rule.SELECTION, detail))
         return found
 
