@@ -1,0 +1,148 @@
+"""What an oracle finds about a revealed model, and the document that says so."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pouw import __version__
+from pouw.documents import CaseCounts, Evidence, Judged, Manifest, Skipped, TaskSpec
+from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge, DocumentError
+from pouw.events import Revealed
+from pouw.roles.content import fetch_manifest
+from pouw.storage.store import Store
+from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, Verdict
+
+Reason = Literal["score", "unavailable", "manifest", "caps", "model"]
+VERDICTS: Final[dict[Verdict, Literal["winner", "no-true-claim", "invalid"]]] = {
+    Verdict.WINNER: "winner",
+    Verdict.NO_TRUE_CLAIM: "no-true-claim",
+    Verdict.INVALID: "invalid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an oracle would vote for and why; ``skipped`` rank below the winner."""
+
+    verdict: Verdict
+    winner: Address | None
+    judged: tuple[Judged, ...]
+    skipped: tuple[Revealed, ...]
+    invalid_reason: str
+
+    @property
+    def winner_or_zero(self) -> Address:
+        """The winner as the contract takes it."""
+        return self.winner or ZERO_ADDRESS
+
+
+def judged_score(
+    event: Revealed,
+    score_ppm: int | None,
+    reason: Reason,
+    detail: str,
+    cases: tuple[CaseCounts, ...],
+) -> Judged:
+    """The finding on one reveal: true iff the recomputed score reaches the claim."""
+    return Judged(
+        miner=event.miner,
+        manifest="0x" + event.manifest_digest.hex(),
+        claim_ppm=event.claimed_score,
+        score_ppm=score_ppm,
+        true_claim=score_ppm is not None and score_ppm >= event.claimed_score,
+        reason=reason,
+        detail=detail[:4096],
+        cases=cases,
+    )
+
+
+def unavailable(event: Revealed, detail: str) -> Judged:
+    """The finding on a reveal whose content cannot be had; it cannot be rechecked later."""
+    return judged_score(event, None, "unavailable", detail, ())
+
+
+def judge_manifest(
+    store: Store,
+    event: Revealed,
+    task: Task,
+    number: RoundNumber,
+    spec: TaskSpec,
+    folder: Path,
+) -> tuple[Judged | None, Path]:
+    """The finding where manifest or file are at fault, else None and the fetched model.
+
+    ContentNotFound where something it names is not there (yet).
+    """
+    model = folder / f"{event.miner}.safetensors"
+    try:
+        manifest = fetch_manifest(store, event.manifest_digest)
+        fault = manifest_fault(manifest, event, task, number, spec)
+        if fault is None and manifest.model.bytes > spec.caps.model_bytes:
+            detail = f"the model has {manifest.model.bytes} bytes, {spec.caps.model_bytes} allowed"
+            return judged_score(event, None, "caps", detail, ()), model
+        if fault is None:
+            for checkpoint in manifest.checkpoints:
+                if not store.has(checkpoint.cid):
+                    raise ContentNotFound(
+                        f"the checkpoint of step {checkpoint.step} is not here", cid=checkpoint.cid
+                    )
+            model.unlink(missing_ok=True)
+            store.get_file(manifest.model.cid, model, manifest.model.bytes)
+    except (DocumentError, ContentMismatch, ContentTooLarge) as error:
+        fault = str(error)
+    if fault is not None:
+        return judged_score(event, None, "manifest", fault, ()), model
+    return None, model
+
+
+def manifest_fault(
+    manifest: Manifest, event: Revealed, task: Task, number: RoundNumber, spec: TaskSpec
+) -> str | None:
+    """Why the manifest does not belong to this reveal of this task, or None."""
+    if (manifest.task, manifest.round) != (task.task_id, number):
+        return f"it is for task {manifest.task}, round {manifest.round}"
+    if manifest.miner.lower() != event.miner.lower():
+        return f"it is {manifest.miner}'s"
+    if manifest.network != spec.network:
+        return "its network is not the one of the spec"
+    if spec.provenance.policy == "none":
+        return None
+    if not manifest.checkpoints:
+        return "it lists no checkpoint"
+    previous: str | None = None
+    step = -1
+    for checkpoint in manifest.checkpoints:
+        if checkpoint.previous != previous or checkpoint.step <= step:
+            return f"the checkpoint of step {checkpoint.step} is not linked to the one before"
+        previous, step = checkpoint.cid, checkpoint.step
+    return None
+
+
+def build_evidence(
+    number: RoundNumber, task: Task, oracle: Address, outcome: Judgement
+) -> Evidence:
+    """The document behind a vote."""
+    invalid = outcome.verdict == Verdict.INVALID
+    return Evidence(
+        task=task.task_id,
+        round=number,
+        oracle=oracle,
+        verdict=VERDICTS[outcome.verdict],
+        winner=outcome.winner,
+        invalid_reason=outcome.invalid_reason[:4096],
+        judged=outcome.judged,
+        skipped=tuple(
+            Skipped(
+                miner=event.miner,
+                manifest="0x" + event.manifest_digest.hex(),
+                claim_ppm=event.claimed_score,
+                reason="task-invalid" if invalid else "ranks-below-a-true-claim",
+            )
+            for event in outcome.skipped
+        ),
+        software=f"pouw {__version__}, Python {platform.python_version()}",
+        device=platform.machine() or "unknown",
+    )

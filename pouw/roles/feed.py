@@ -1,0 +1,81 @@
+"""The arena's events as a role follows them, confirmed blocks only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pouw.chain.reading import ArenaReader
+from pouw.events import (
+    Committed,
+    DataKeyReleased,
+    Event,
+    Reported,
+    Revealed,
+    TaskPublished,
+    TestOpened,
+)
+from pouw.types import Address, RoundNumber, TaskId, rank_key
+
+
+@dataclass(slots=True)
+class RoundEvents:
+    """What the events say of one round."""
+
+    data_key: bytes | None = None
+    test_key: bytes | None = None
+    commits: dict[Address, Committed] = field(default_factory=dict)
+    reveals: dict[Address, Revealed] = field(default_factory=dict)
+    reports: dict[Address, Reported] = field(default_factory=dict)
+
+    def ranked(self, *, first: bool) -> list[Revealed]:
+        """The reveals, best rank first."""
+        return sorted(
+            self.reveals.values(),
+            key=lambda event: rank_key(
+                event.claimed_score,
+                self.commits[event.miner].committed_at,
+                event.miner,
+                first=first,
+            ),
+        )
+
+
+class Feed:
+    """Events from ``from_block`` on, read once and kept; a restart reads them again."""
+
+    def __init__(self, arena: ArenaReader, from_block: int, confirmations: int) -> None:
+        self._arena = arena
+        self._next = from_block
+        self._confirmations = confirmations
+        self._rounds: dict[RoundNumber, RoundEvents] = {}
+        self.published: dict[TaskId, TaskPublished] = {}
+
+    def poll(self) -> None:
+        """Read what has been confirmed since the last call."""
+        end = self._arena.confirmed_block(self._confirmations)
+        if end < self._next:
+            return
+        for event in self._arena.events(self._next, end):
+            self._take(event)
+        self._next = end + 1
+
+    def round(self, number: RoundNumber) -> RoundEvents:
+        """What is known of a round; empty where nothing is."""
+        return self._rounds.setdefault(number, RoundEvents())
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case TaskPublished():
+                self.published[event.task_id] = event
+            case DataKeyReleased():
+                self.round(event.round).data_key = event.data_key
+            case TestOpened():
+                self.round(event.round).test_key = event.test_key
+            case Committed():
+                self.round(event.round).commits[event.miner] = event
+            case Revealed():
+                self.round(event.round).reveals[event.miner] = event
+            case Reported():
+                self.round(event.round).reports[event.oracle] = event
+            case _:
+                pass

@@ -1,0 +1,63 @@
+"""The manifest of a snapshot: what a miner commits to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pouw.documents import Checkpoint, Manifest, ModelFile, TaskSpec
+from pouw.errors import ProcessError
+from pouw.ml.requests import RUN_FILE, Run, Snapshot, TrainingRequest
+from pouw.roles.processes import read_snapshots
+from pouw.storage.local import LocalStore
+from pouw.storage.store import Stored
+from pouw.types import Address, RoundNumber, Task
+
+
+def build_manifest(
+    private: LocalStore,
+    out: Path,
+    spec: TaskSpec,
+    task: Task,
+    number: RoundNumber,
+    miner: Address,
+    snapshot: Snapshot,
+) -> Manifest:
+    """The manifest of ``snapshot``, its files kept in the private store.
+
+    Checkpoints are listed up to the snapshot's own, each naming the one before; where the spec
+    asks for no provenance, none is.
+    """
+    try:
+        request = TrainingRequest.parse((out / "request.json").read_text())
+        run = Run.parse((out / RUN_FILE).read_text())
+    except FileNotFoundError as error:
+        raise ProcessError(f"training left no record in {out}") from error
+    model = private.put_file(out / snapshot.model)
+    chain: list[Checkpoint] = []
+    if spec.provenance.policy != "none":
+        for entry in read_snapshots(out):
+            if entry.step > snapshot.step:
+                break
+            stored: Stored = private.put_file(out / entry.checkpoint)
+            chain.append(
+                Checkpoint(
+                    step=entry.step,
+                    milliseconds=entry.milliseconds,
+                    cid=stored.cid,
+                    bytes=stored.bytes,
+                    previous=chain[-1].cid if chain else None,
+                    train_loss_ppm=entry.train_loss_ppm,
+                    validation_dice_ppm=entry.validation_dice_ppm,
+                )
+            )
+    return Manifest(
+        task=task.task_id,
+        round=number,
+        miner=miner,
+        network=spec.network,
+        model=ModelFile(cid=model.cid, bytes=model.bytes, dtype="float32"),
+        checkpoints=tuple(chain),
+        seed=request.seed,
+        software=run.software,
+        device=run.device,
+    )

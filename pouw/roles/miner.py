@@ -1,0 +1,223 @@
+"""The miner: trains through Phase 1, commits early, reveals what it measured itself."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from pouw.ml.requests import ScoringRequest, Snapshot
+from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.feed import Feed
+from pouw.roles.processes import ScoringProcess
+from pouw.roles.submission import Submission, Submissions
+from pouw.roles.trainer import MinerOptions, Trainer
+from pouw.roles.view import View, read_view
+from pouw.types import EntryState, RoundNumber
+
+PATIENCE_SECONDS = 15
+
+__all__ = ["Miner", "MinerOptions", "Progress", "Step", "choose_snapshot", "decide"]
+
+
+class Step(enum.StrEnum):
+    """What a miner does next."""
+
+    WAIT = "wait"
+    PREFETCH = "fetch the sealed data"
+    TRAIN = "train"
+    COMMIT = "commit"
+    SCORE = "score the model on the opened test set"
+    REVEAL = "reveal"
+    RECLAIM = "reclaim the bond"
+    FINALIZE = "close the round"
+    SYNC = "drop the selected task"
+    WITHDRAW = "withdraw"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a miner has of its own, beside the view of the arena.
+
+    ``better``: a snapshot to commit instead of what the chain holds; ``committed``: what the
+    unrevealed commitment on chain binds; ``claim_ppm``: what it would claim, once measured;
+    ``unsettled``: closed rounds with a bond to reclaim; ``credit_wei``: what can be withdrawn.
+    """
+
+    better: Snapshot | None
+    committed: Submission | None
+    claim_ppm: int | None
+    unsettled: tuple[RoundNumber, ...]
+    credit_wei: int
+
+
+def decide(view: View, mine: Progress) -> Step:
+    """The miner's next step; everything it needs is in the arguments."""
+    at, live, task = view.deadlines, view.live, view.task
+    if live and at and task:
+        if view.now < at.t1:
+            return Step.COMMIT if mine.better else Step.TRAIN
+        if mine.committed and live.opened and view.now < at.t3:
+            if mine.claim_ppm is None:
+                return Step.SCORE
+            if mine.claim_ppm >= task.min_score:
+                return Step.REVEAL
+    if mine.unsettled:
+        return Step.RECLAIM
+    if mine.credit_wei:
+        return Step.WITHDRAW
+    chore = view.chore(PATIENCE_SECONDS)
+    if chore is not None:
+        return Step(chore.value)
+    return Step.PREFETCH if view.selected else Step.WAIT
+
+
+def choose_snapshot(
+    snapshots: list[Snapshot], committed: Submission | None, *, first: bool, min_score: int
+) -> Snapshot | None:
+    """The snapshot to commit now, if there is a better one than the chain holds.
+
+    Where the earliest commit wins (``first``), the one that first promises ``min_score``, for good.
+    """
+    if first:
+        good = [one for one in snapshots if one.validation_dice_ppm >= min_score]
+        return good[0] if good and committed is None else None
+    if not snapshots:
+        return None
+    best = max(snapshots, key=lambda one: one.validation_dice_ppm)
+    return best if committed is None or committed.step != best.step else None
+
+
+class Miner:
+    """One miner's account on one machine; idempotent, resumable after a kill at any moment."""
+
+    def __init__(self, setup: Setup, options: MinerOptions, *, inline: bool = False) -> None:
+        self._setup = setup
+        self._options = options
+        self._errands = Errands(setup, inline=inline)
+        self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
+        self._trainer = Trainer(setup, options, self._errands)
+        self._submissions = Submissions(setup, self._errands)
+        self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+
+    def run_once(self) -> Status:
+        """Look, decide, act; safe to call at any moment and after any crash."""
+        view = read_view(self._setup.arena, self._setup.confirmations)
+        self._feed.poll()
+        mine = self._progress(view)
+        step = decide(view, mine)
+        self._act(step, view, mine)
+        self._trainer.end_after_phase1(view)
+        boundary = view.next_boundary()
+        return Status(
+            role="miner",
+            phase=view.phase,
+            doing=step.value,
+            next=f"{boundary[0]} in {boundary[1] - view.now} s" if boundary else "wait for a task",
+            data=self._facts(view, mine),
+        )
+
+    def close(self) -> None:
+        """End the child processes; what they wrote is taken up by the next start."""
+        self._trainer.end()
+        self._scoring.end()
+        self._errands.close()
+
+    def claim_of(self, measured_ppm: int) -> int:
+        """What to claim for a model that this machine measured at ``measured_ppm``."""
+        return max(0, measured_ppm - self._options.margin_ppm)
+
+    def _progress(self, view: View) -> Progress:
+        number, task = RoundNumber(view.state.rounds), view.task
+        address = self._setup.arena.sender.address
+        committed: Submission | None = None
+        better: Snapshot | None = None
+        if number and task and view.live:
+            entry = self._setup.arena.entry(number, address)
+            if entry.state is EntryState.COMMITTED:
+                committed = self._submissions.committed(number)
+            better = choose_snapshot(
+                self._trainer.snapshots(number),
+                committed,
+                first=task.first,
+                min_score=task.min_score,
+            )
+        measured = self._submissions.score(number)
+        return Progress(
+            better=better,
+            committed=committed,
+            claim_ppm=None if measured is None else self.claim_of(measured),
+            unsettled=tuple(self._submissions.unsettled(view.state.live_round)),
+            credit_wei=self._setup.arena.credit(address),
+        )
+
+    def _facts(self, view: View, mine: Progress) -> dict[str, Any]:
+        facts: dict[str, Any] = {"round": view.state.rounds, "credit_wei": str(mine.credit_wei)}
+        snapshots = self._trainer.snapshots(view.live.number) if view.live else []
+        if snapshots:
+            facts["step"] = snapshots[-1].step
+            facts["validation_dice_ppm"] = snapshots[-1].validation_dice_ppm
+        if mine.claim_ppm is not None:
+            facts["claim_ppm"] = mine.claim_ppm
+        return facts
+
+    def _act(self, step: Step, view: View, mine: Progress) -> None:
+        arena, live, task = self._setup.arena, view.live, view.task
+        match step:
+            case Step.WAIT:
+                pass
+            case Step.PREFETCH if view.selected:
+                self._trainer.prefetch(view.selected)
+            case Step.TRAIN | Step.COMMIT if live and task:
+                self._trainer.train(view, self._feed.round(live.number).data_key)
+                if mine.better:
+                    self._submissions.commit(
+                        live.number,
+                        task,
+                        self._trainer.spec(task),
+                        self._trainer.out(live.number),
+                        mine.better,
+                    )
+            case Step.SCORE if mine.committed:
+                self._measure(view, mine.committed)
+            case Step.REVEAL if live and mine.committed and mine.claim_ppm is not None:
+                self._submissions.reveal(live.number, mine.committed, mine.claim_ppm)
+            case Step.RECLAIM:
+                for number in mine.unsettled:
+                    self._submissions.reclaim(number)
+            case Step.FINALIZE:
+                self._errands.send("close the round", arena.finalize)
+            case Step.SYNC:
+                self._errands.send("sync", arena.sync)
+            case Step.WITHDRAW:
+                self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
+
+    def _measure(self, view: View, submission: Submission) -> None:
+        live, task = view.live, view.task
+        if live is None or task is None:
+            return
+        key = self._feed.round(live.number).test_key
+        if key is None:
+            return
+        self._scoring.warm()
+        data = self._trainer.opened(task, "test", key)
+        if data is None:
+            return
+        if not self._scoring.busy:
+            self._scoring.ask(
+                ScoringRequest(
+                    id=f"round {live.number}",
+                    spec=self._trainer.spec(task),
+                    data=data,
+                    model=submission.model,
+                )
+            )
+            return
+        answer = self._scoring.answer()
+        if answer is None:
+            return
+        if answer.score_ppm is None:
+            self._setup.warn(f"cannot score the own model: {answer.reason}: {answer.detail}")
+        score = answer.score_ppm or 0
+        self._submissions.record_score(live.number, score)
+        self._setup.info(f"measured Dice {score / 1e6:.4f} on the test set", score_ppm=score)

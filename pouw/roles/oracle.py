@@ -1,0 +1,286 @@
+"""The oracle: scores the revealed models in rank order and votes for what it computed itself."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from pouw.documents import Judged, TaskSpec
+from pouw.errors import (
+    ContentNotFound,
+    DataError,
+    DocumentError,
+    PouwError,
+    ProcessError,
+    SealError,
+)
+from pouw.events import Revealed
+from pouw.ml.requests import ScoringAnswer, ScoringRequest
+from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.content import fetch_spec, open_archive
+from pouw.roles.evidence import Judgement, build_evidence, judge_manifest, judged_score, unavailable
+from pouw.roles.feed import Feed, RoundEvents
+from pouw.roles.processes import ScoringProcess
+from pouw.roles.view import View, read_view
+from pouw.types import Address, Deadlines, Round, RoundNumber, Task, Verdict
+
+JUDGED = "judged"
+PATIENCE_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class OracleOptions:
+    """How an oracle spends its machine.
+
+    ``report_margin_seconds`` before t4 it stops waiting for content that cannot be had, and votes.
+    """
+
+    threads: int = 1
+    device: str = "cpu"
+    report_margin_seconds: int = 60
+
+
+class Step(enum.StrEnum):
+    """What an oracle does next."""
+
+    WAIT = "wait"
+    WARM = "warm up"
+    SCORE = "score revealed models"
+    REPORT = "report"
+    FINALIZE = "close the round"
+    SYNC = "drop the selected task"
+    WITHDRAW = "withdraw"
+
+
+def decide(view: View, *, voted: bool, outcome: Judgement | None, credit: int) -> Step:
+    """The oracle's next step; ``outcome`` is what it would vote for, once it knows."""
+    live, at = view.live, view.deadlines
+    if live and at and live.opened and not voted and view.now < at.t4:
+        if view.confirmed < at.t3 or outcome is None:
+            return Step.SCORE
+        return Step.REPORT if outcome.verdict != Verdict.NONE else Step.WAIT
+    if credit:
+        return Step.WITHDRAW
+    chore = view.chore(PATIENCE_SECONDS)
+    if chore is not None:
+        return Step(chore.value)
+    if live and at and not live.opened and at.t1 <= view.now < at.t2:
+        return Step.WARM
+    return Step.WAIT
+
+
+class Oracle:
+    """One member of the committee; idempotent, resumable after a kill at any moment."""
+
+    def __init__(self, setup: Setup, options: OracleOptions, *, inline: bool = False) -> None:
+        self._setup = setup
+        self._options = options
+        self._errands = Errands(setup, inline=inline)
+        self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
+        self._address: Address = setup.arena.sender.address
+        self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+        self._asked: Revealed | None = None
+        self._invalid: dict[RoundNumber, str] = {}
+        self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
+
+    def run_once(self) -> Status:
+        """Look, decide, act; safe to call at any moment and after any crash."""
+        view = read_view(self._setup.arena, self._setup.confirmations)
+        self._feed.poll()
+        credit = self._setup.arena.credit(self._address)
+        outcome = self._outcome(view)
+        step = decide(view, voted=self._voted(view), outcome=outcome, credit=credit)
+        self._act(step, view, outcome)
+        boundary = view.next_boundary()
+        return Status(
+            role="oracle",
+            phase=view.phase,
+            doing=step.value,
+            next=f"{boundary[0]} in {boundary[1] - view.now} s" if boundary else "wait for a task",
+            data={"round": view.state.rounds, "credit_wei": str(credit)},
+        )
+
+    def close(self) -> None:
+        """End the scoring process."""
+        self._scoring.end()
+        self._errands.close()
+
+    # Looking
+
+    def _voted(self, view: View) -> bool:
+        live = view.live
+        if live is None:
+            return False
+        seat = view.parameters.oracles.index(self._address)
+        return bool(live.voted >> seat & 1)
+
+    def _outcome(self, view: View) -> Judgement | None:
+        """What to vote for, as far as every reveal above it is judged; None while it is open."""
+        live, task, at = view.live, view.task, view.deadlines
+        if live is None or task is None or at is None or not live.opened:
+            return None
+        ranked = self._feed.round(live.number).ranked(first=task.first)
+        if live.number in self._invalid:
+            return Judgement(Verdict.INVALID, None, (), tuple(ranked), self._invalid[live.number])
+        late = view.now >= at.t4 - self._options.report_margin_seconds
+        judged: list[Judged] = []
+        for place, event in enumerate(ranked):
+            record = self._judged(live.number, event)
+            if record is None:
+                if not late:
+                    return None
+                record = unavailable(event, "its content could not be had in the report window")
+            judged.append(record)
+            if record.true_claim:
+                return Judgement(
+                    Verdict.WINNER, event.miner, tuple(judged), tuple(ranked[place + 1 :]), ""
+                )
+        verdict = Verdict.NO_TRUE_CLAIM if ranked else Verdict.NONE
+        return Judgement(verdict, None, tuple(judged), (), "")
+
+    def _judged(self, number: RoundNumber, event: Revealed) -> Judged | None:
+        value = self._setup.journal.get(JUDGED, _key(number, event))
+        return None if value is None else Judged.model_validate_json(value)
+
+    # Acting
+
+    def _act(self, step: Step, view: View, outcome: Judgement | None) -> None:
+        arena = self._setup.arena
+        match step:
+            case Step.WAIT:
+                pass
+            case Step.WARM:
+                self._scoring.warm()
+            case Step.SCORE:
+                if view.live and view.task and view.deadlines:
+                    self._score(view.live, view.task, view.deadlines, view.now)
+            case Step.REPORT:
+                if view.live and view.task and outcome:
+                    self._report(view.live.number, view.task, outcome)
+            case Step.FINALIZE:
+                self._errands.send("close the round", arena.finalize)
+            case Step.SYNC:
+                self._errands.send("sync", arena.sync)
+            case Step.WITHDRAW:
+                self._errands.send("withdraw", lambda: arena.withdraw(self._address))
+
+    def _score(self, live: Round, task: Task, at: Deadlines, now: int) -> None:
+        self._scoring.warm()
+        self._take_answer(live.number)
+        events = self._feed.round(live.number)
+        if live.number not in self._test_data:
+            self._open_task(live.number, task, events, late=now >= at.t4 - PATIENCE_SECONDS)
+            return
+        if self._scoring.busy:
+            return
+        spec, data = self._test_data[live.number]
+        for event in events.ranked(first=task.first):
+            record = self._judged(live.number, event)
+            if record is None and self._begin(live.number, event, task, spec, data):
+                return
+            if record is not None and record.true_claim:
+                return
+
+    def _open_task(
+        self, number: RoundNumber, task: Task, events: RoundEvents, *, late: bool
+    ) -> None:
+        """Open spec and both archives; what the publisher sealed wrongly makes the task invalid."""
+        data_key, test_key = events.data_key, events.test_key
+        if data_key is None or test_key is None:
+            return
+        folder = self._setup.home / "tasks" / str(task.task_id)
+
+        def open_all() -> None:
+            store = self._setup.store
+            try:
+                spec = fetch_spec(store, task.spec_digest)
+                names = (spec.channels, spec.labels)
+                open_archive(store, spec.train, data_key, folder, "train", *names)
+                opened = open_archive(store, spec.test, test_key, folder, "test", *names)
+            except (DocumentError, SealError, DataError) as error:
+                self._invalid[number] = str(error)
+                self._setup.warn(f"task {task.task_id} is invalid: {error}", task=task.task_id)
+            except ContentNotFound as error:
+                if late:
+                    self._invalid[number] = str(error)
+                raise
+            else:
+                self._test_data[number] = (spec, opened)
+
+        self._errands.prepare(f"open the data of task {task.task_id}", open_all)
+
+    def _begin(
+        self, number: RoundNumber, event: Revealed, task: Task, spec: TaskSpec, data: Path
+    ) -> bool:
+        """Judge the manifest at once, or ask for the score; False while its content is missing."""
+        folder = self._setup.home / "models" / str(number)
+        try:
+            judged, model = judge_manifest(self._setup.store, event, task, number, spec, folder)
+        except ContentNotFound:
+            return False
+        if judged is not None:
+            self._record(number, event, judged)
+            return True
+        self._asked = event
+        self._scoring.ask(ScoringRequest(id=_key(number, event), spec=spec, data=data, model=model))
+        return True
+
+    def _take_answer(self, number: RoundNumber) -> None:
+        event = self._asked
+        try:
+            answer = self._scoring.answer()
+        except ProcessError as error:
+            self._setup.warn(str(error))
+            answer = None
+            if event is not None:
+                self._record(number, event, judged_score(event, None, "model", str(error), ()))
+            self._asked = None
+        if answer is None or event is None:
+            return
+        self._asked = None
+        if answer.reason in ("score", "caps", "model"):
+            self._record(number, event, _from_answer(event, answer))
+        else:
+            self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
+
+    def _record(self, number: RoundNumber, event: Revealed, judged: Judged) -> None:
+        self._setup.journal.put(JUDGED, _key(number, event), judged.model_dump_json())
+        found = "no score" if judged.score_ppm is None else f"{judged.score_ppm / 1e6:.4f}"
+        self._setup.info(
+            f"round {number}: {event.miner} claims {event.claimed_score / 1e6:.4f}, "
+            f"measured {found}: {'true' if judged.true_claim else 'false'}",
+            miner=event.miner,
+            true_claim=judged.true_claim,
+        )
+
+    def _report(self, number: RoundNumber, task: Task, outcome: Judgement) -> None:
+        evidence = build_evidence(number, task, self._address, outcome)
+
+        def send() -> None:
+            cid = self._setup.store.put_bytes(evidence.encode())
+            self._setup.store.pin(cid)
+            self._setup.arena.report(
+                number, outcome.verdict, outcome.winner_or_zero, evidence.digest()
+            )
+            self._setup.info(f"voted {evidence.verdict} in round {number}", evidence=cid)
+
+        self._errands.send(f"report on round {number}", send)
+
+
+def _key(number: RoundNumber, event: Revealed) -> str:
+    return f"{number}/{event.miner}/{event.manifest_digest.hex()}"
+
+
+def _from_answer(event: Revealed, answer: ScoringAnswer) -> Judged:
+    reason = answer.reason if answer.reason in ("caps", "model") else "score"
+    return judged_score(event, answer.score_ppm, reason, answer.detail, answer.cases)
+
+
+def check_member(oracles: tuple[Address, ...], address: Address) -> None:
+    """PouwError where ``address`` is not of the committee."""
+    if address not in oracles:
+        raise PouwError(
+            f"{address} is not of this arena's committee",
+            hint="use the keystore of one of: " + ", ".join(oracles),
+        )

@@ -1,0 +1,217 @@
+"""Child processes that a role supervises: training and scoring.
+
+Both import torch in their own process, so a role starts fast, stays light, and outlives a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from pouw.errors import ProcessError
+from pouw.ml.requests import (
+    FINISHED_FILE,
+    SNAPSHOTS_FILE,
+    Finished,
+    ScoringAnswer,
+    ScoringRequest,
+    Snapshot,
+    TrainingRequest,
+)
+
+_END_SECONDS = 5.0
+_LOG_TAIL_BYTES = 2_000
+
+
+class TrainingProcess:
+    """``python -m pouw.ml.training`` on one request, warmed up before there is one.
+
+    The child writes snapshots to ``request.out``; they outlive it, and the same request goes on
+    from the last one.
+    """
+
+    def __init__(self, log: Path, threads: int) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        self._out: Path | None = None
+        with log.open("ab") as errors:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "pouw.ml.training", "-"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                text=True,
+                env=_limited(threads),
+            )
+
+    def begin(self, request: TrainingRequest) -> None:
+        """Hand the request to the child, which is warm by now."""
+        request.out.mkdir(parents=True, exist_ok=True)
+        path = request.out / "request.json"
+        path.write_text(request.line() + "\n")
+        self._out = request.out
+        with contextlib.suppress(BrokenPipeError):
+            _write(self._child.stdin, f"{path}\n")
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a request."""
+        return self._out is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._child.poll() is None
+
+    def failure(self) -> str | None:
+        """What the child said before it ended other than in order."""
+        if self._child.poll() in (None, 0):
+            return None
+        return f"training ended with status {self._child.returncode}: {_tail(self._log)}"
+
+    def end(self) -> None:
+        """Ask the child to end; it keeps what it has."""
+        _end(self._child)
+
+
+def read_snapshots(out: Path) -> list[Snapshot]:
+    """The complete snapshots in ``out``, oldest first."""
+    try:
+        text = (out / SNAPSHOTS_FILE).read_text()
+    except FileNotFoundError:
+        return []
+    return [Snapshot.parse(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def read_finished(out: Path) -> Finished | None:
+    """How training in ``out`` ended, if it did."""
+    try:
+        return Finished.parse((out / FINISHED_FILE).read_text())
+    except FileNotFoundError:
+        return None
+
+
+class ScoringProcess:
+    """``python -m pouw.ml.scoring``: resident, one request after the other.
+
+    A child that dies answers what it was scoring with ProcessError; the next request starts a new
+    one.
+    """
+
+    def __init__(self, log: Path, threads: int, device: str) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        self._command = [
+            sys.executable,
+            "-m",
+            "pouw.ml.scoring",
+            "--threads",
+            str(threads),
+            "--device",
+            device,
+        ]
+        self._threads = threads
+        self._child: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._asked: str | None = None
+
+    def warm(self) -> None:
+        """Start the child, so that it has imported what it needs when there is a request."""
+        if self._child is not None and self._child.poll() is None:
+            return
+        with self._log.open("ab") as errors:
+            child = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=_limited(self._threads),
+            )
+        self._child = child
+        self._answers = queue.Queue()
+        threading.Thread(target=_pump, args=(child.stdout, self._answers), daemon=True).start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._asked is not None
+
+    def ask(self, request: ScoringRequest) -> None:
+        """Begin one request; ProcessError where another is under way."""
+        if self._asked is not None:
+            raise ProcessError(f"{self._asked} is being scored")
+        self.warm()
+        self._asked = request.id
+        if self._child is None:
+            raise ProcessError("the scoring process did not start")
+        with contextlib.suppress(BrokenPipeError):
+            _write(self._child.stdin, request.line() + "\n")
+
+    def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
+        """The answer, or None while there is none; ProcessError where the child died."""
+        if self._asked is None:
+            return None
+        try:
+            line = (
+                self._answers.get(timeout=timeout_seconds)
+                if timeout_seconds
+                else (self._answers.get_nowait())
+            )
+        except queue.Empty:
+            return None
+        asked, self._asked = self._asked, None
+        if line is None:
+            self._child = None
+            raise ProcessError(f"scoring {asked} ended the process: {_tail(self._log)}")
+        answer = ScoringAnswer.parse(line)
+        if answer.id != asked:
+            raise ProcessError(f"asked to score {asked}, the answer is about {answer.id}")
+        return answer
+
+    def end(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            _end(self._child)
+            self._child = None
+        self._asked = None
+
+
+def _pump(lines: IO[str] | None, answers: queue.Queue[str | None]) -> None:
+    for line in lines or ():
+        answers.put(line)
+    answers.put(None)
+
+
+def _write(pipe: IO[str] | None, text: str) -> None:
+    if pipe is not None:
+        pipe.write(text)
+        pipe.flush()
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _limited(threads: int) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
+def _tail(log: Path) -> str:
+    data = log.read_bytes()[-_LOG_TAIL_BYTES:]
+    return data.decode(errors="replace").strip() or "it said nothing"

@@ -1,0 +1,262 @@
+"""The publisher: seals data, escrows a reward, releases both keys in their windows."""
+
+from __future__ import annotations
+
+import enum
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pouw.archive import pack
+from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
+from pouw.errors import ConfigError, JournalError
+from pouw.hashing import data_key_of, key_hash_of, raw_cid
+from pouw.ml.layout import read_dataset
+from pouw.ml.recipe import Proposal, propose
+from pouw.ml.split import split_test
+from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.feed import Feed
+from pouw.roles.view import View, read_view
+from pouw.sealing import new_test_key, seal_file
+from pouw.types import Address, TaskId
+
+TASKS = "tasks"
+TEST_FRACTION_PPM = 250_000
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """A task to publish from ``folder``, a data set in nnU-Net or MSD layout."""
+
+    folder: Path
+    title: str
+    spatial_dims: Literal[2, 3]
+    reward_wei: int
+    min_score_ppm: int
+    training_seconds: int
+    modality: str
+    licence: str
+    citation: str
+    first: bool = False
+    provenance: Literal["none", "manifest", "replay"] = "manifest"
+    proposal: Proposal | None = None
+    data_will_be_public: bool = False
+
+
+class Step(enum.StrEnum):
+    """What a publisher does next."""
+
+    WAIT = "wait"
+    SYNC = "sync"
+    RELEASE_DATA_KEY = "release the data key"
+    OPEN_TEST = "open the test set"
+    FINALIZE = "close the round"
+    WITHDRAW = "withdraw"
+
+
+def decide(view: View, mine: frozenset[TaskId], credit: int) -> Step:
+    """The publisher's next call; keys leave only when a confirmed block is past the boundary."""
+    selected, live, at = view.selected, view.live, view.deadlines
+    if live and at and live.task_id in mine and not live.opened and view.confirmed >= at.t1:
+        return Step.OPEN_TEST if view.now < at.t2 else Step.FINALIZE
+    if selected and view.opens is not None and view.closes is not None:
+        if selected.task_id in mine and view.confirmed >= view.opens:
+            return Step.RELEASE_DATA_KEY if view.now < view.closes else Step.SYNC
+        if view.now >= view.closes:
+            return Step.SYNC
+    if live and live.task_id in mine and view.decided:
+        return Step.FINALIZE
+    if credit:
+        return Step.WITHDRAW
+    return Step.WAIT
+
+
+class Publisher:
+    """Publishes tasks and serves their keys; everything it must remember is in its journal."""
+
+    def __init__(self, setup: Setup, *, inline: bool = False) -> None:
+        self._setup = setup
+        self._errands = Errands(setup, inline=inline)
+        self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
+        self._address: Address = setup.arena.sender.address
+
+    def publish(self, request: PublishRequest, progress: Progress | None = None) -> TaskId:
+        """Seal, store and publish; the new task's id.
+
+        The test key is in the journal before anything that it seals leaves this machine, and the
+        spec's digest before the transaction: a command that was killed is run again with the same
+        title and takes up the task that it had sealed.
+        """
+        if not request.data_will_be_public:
+            raise ConfigError(
+                "training data, test set and the winner's model become public for ever",
+                hint="say so with --data-will-be-public once everybody concerned agrees",
+            )
+        say = progress or (lambda _stage, _done, _total: None)
+        digest = self._unfinished(request.title)
+        if digest is None:
+            digest = self._prepare(request, say)
+        say("publish", 0, 1)
+        task_id = self._published(digest) or self._send(request, digest)
+        self._remember(digest, task_id)
+        say("publish", 1, 1)
+        self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
+        return task_id
+
+    def run_once(self) -> Status:
+        """Look, decide, act; safe to call at any moment and after any crash."""
+        view = read_view(self._setup.arena, self._setup.confirmations)
+        self._feed.poll()
+        mine = self._my_tasks()
+        credit = self._setup.arena.credit(self._address)
+        step = decide(view, frozenset(mine), credit)
+        self._act(step, view, mine)
+        boundary = view.next_boundary()
+        return Status(
+            role="publisher",
+            phase=view.phase,
+            doing=step.value,
+            next=f"{boundary[0]} in {boundary[1] - view.now} s"
+            if boundary
+            else "nothing to wait for",
+            data={"tasks": sorted(mine), "credit_wei": str(credit)},
+        )
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._errands.close()
+
+    def _act(self, step: Step, view: View, mine: dict[TaskId, bytes]) -> None:
+        arena, errands = self._setup.arena, self._errands
+        match step:
+            case Step.WAIT:
+                pass
+            case Step.SYNC:
+                errands.send("sync", arena.sync)
+            case Step.RELEASE_DATA_KEY if view.selected:
+                data_key = data_key_of(mine[view.selected.task_id])
+                name = f"release the data key of task {view.selected.task_id}"
+                errands.send(name, lambda: arena.release_data_key(data_key))
+            case Step.OPEN_TEST if view.live:
+                test_key = mine[view.live.task_id]
+                name = f"open the test set of round {view.live.number}"
+                errands.send(name, lambda: arena.open_test(test_key))
+            case Step.FINALIZE if view.live:
+                errands.send(f"close round {view.live.number}", arena.finalize)
+            case Step.WITHDRAW:
+                errands.send("withdraw", lambda: arena.withdraw(self._address))
+
+    def _my_tasks(self) -> dict[TaskId, bytes]:
+        mine: dict[TaskId, bytes] = {}
+        for key, value in self._setup.journal.items(TASKS):
+            digest = bytes.fromhex(key)
+            task_id = value["task_id"]
+            if task_id is None:
+                task_id = self._published(digest)
+                if task_id is None:
+                    continue
+                self._remember(digest, task_id)
+            mine[TaskId(task_id)] = bytes.fromhex(value["test_key"])
+        return mine
+
+    def _unfinished(self, title: str) -> bytes | None:
+        for key, value in self._setup.journal.items(TASKS):
+            if value["task_id"] is None and value["title"] == title:
+                return bytes.fromhex(key)
+        return None
+
+    def _published(self, digest: bytes) -> TaskId | None:
+        self._feed.poll()
+        for event in self._feed.published.values():
+            if event.spec_digest == digest and event.publisher == self._address:
+                return event.task_id
+        return None
+
+    def _prepare(self, request: PublishRequest, say: Progress) -> bytes:
+        test_key = new_test_key()
+        with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
+            spec = self._seal(request, test_key, Path(scratch), say)
+        digest = spec.digest()
+        self._setup.journal.put(
+            TASKS,
+            digest.hex(),
+            {"test_key": test_key.hex(), "title": request.title, "task_id": None},
+        )
+        self._setup.store.put_bytes(spec.encode())
+        for cid in (raw_cid(digest), spec.train.cid, spec.test.cid):
+            self._setup.store.pin(cid)
+        return digest
+
+    def _send(self, request: PublishRequest, digest: bytes) -> TaskId:
+        arena = self._setup.arena
+        test_key = bytes.fromhex(self._setup.journal.get(TASKS, digest.hex())["test_key"])
+        return arena.publish(
+            digest,
+            key_hash_of(test_key),
+            request.min_score_ppm,
+            request.reward_wei,
+            first=request.first,
+        )
+
+    def _remember(self, digest: bytes, task_id: TaskId) -> None:
+        journal = self._setup.journal
+        value = journal.get(TASKS, digest.hex())
+        if value is None:
+            raise JournalError(f"the journal {journal.path} lost task {task_id}")
+        journal.put(TASKS, digest.hex(), {**value, "task_id": task_id})
+
+    def _seal(
+        self,
+        request: PublishRequest,
+        test_key: bytes,
+        scratch: Path,
+        say: Progress,
+    ) -> TaskSpec:
+        say("read", 0, 1)
+        dataset = read_dataset(request.folder)
+        proposal = request.proposal or propose(dataset, request.spatial_dims)
+        train, test = scratch / "train", scratch / "test"
+        counts = split_test(dataset, train, test, TEST_FRACTION_PPM, request.title)
+        archives = []
+        for folder, cases, key in (
+            (train, counts[0], data_key_of(test_key)),
+            (test, counts[1], test_key),
+        ):
+            plain, sealed = scratch / f"{folder.name}.tar", scratch / f"{folder.name}.sealed"
+            size = pack(folder, plain)
+            shutil.rmtree(folder)
+            done = 0
+
+            def count(more: int, stage: str = f"seal {folder.name}", total: int = size) -> None:
+                nonlocal done
+                done += more
+                say(stage, done, total)
+
+            seal_file(plain, sealed, key, count)
+            plain.unlink()
+            stored = self._setup.store.put_file(sealed)
+            sealed.unlink()
+            archives.append(Archive(cid=stored.cid, bytes=stored.bytes, cases=cases))
+        return TaskSpec(
+            title=request.title,
+            modality=request.modality,
+            spatial_dims=request.spatial_dims,
+            channels=dataset.channels,
+            labels=dataset.labels,
+            network=proposal.network,
+            inference=proposal.inference,
+            metric=Metric(name="dice", empty_class="one"),
+            training_seconds=request.training_seconds,
+            provenance=Provenance(policy=request.provenance),
+            train=archives[0],
+            test=archives[1],
+            caps=proposal.caps,
+            licence=Licence(name=request.licence, citation=request.citation),
+            data_becomes_public=True,
+        )
