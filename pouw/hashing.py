@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from typing import Any, Final
@@ -80,13 +79,16 @@ def raw_cid(digest: bytes) -> str:
 
 
 def raw_digest(cid: str) -> bytes:
-    """The 32-byte digest inside a raw CIDv1; ContentError where ``cid`` is something else."""
+    """The 32-byte digest inside a raw CIDv1; ContentError where ``cid`` is something else.
+
+    Every digest has exactly one string: other cases and other padding bits are refused.
+    """
     text = cid[1:].upper()
     try:
         data = base64.b32decode(text + "=" * (-len(text) % 8))
-    except binascii.Error as error:
+    except ValueError as error:
         raise ContentError(f"not a base32 CIDv1: {cid!r}", cid=cid) from error
-    if not cid.startswith("b") or data[:4] != _RAW_CID_PREFIX or len(data) != 36:
+    if len(data) != 36 or raw_cid(data[4:]) != cid:
         raise ContentError(f"not a CIDv1 of a raw sha2-256 block: {cid!r}", cid=cid)
     return data[4:]
 
