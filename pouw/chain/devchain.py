@@ -79,8 +79,8 @@ class DevChain:
         return max(self.now(), int(self.evm.head.timestamp) + 1)
 
     def increase_time(self, seconds: int) -> int:
-        """Put the clock forward; returns by how much it is forward in all."""
-        self._offset += seconds
+        """Put the clock ``seconds`` past now and the head; returns how far forward it is in all."""
+        self._offset += seconds + max(0, self.evm.head.timestamp - self.now())
         return self._offset
 
     def submit(self, raw: bytes) -> bytes:

@@ -12,7 +12,8 @@ from eth_utils import to_canonical_address
 from pouw import __version__
 from pouw.chain import forms
 from pouw.chain.devchain import DevChain
-from pouw.chain.evm import TRANSACTION_GAS, Block, Call, Outcome, Refused, estimate, execute
+from pouw.chain.evm import TRANSACTION_GAS, Block, Refused
+from pouw.chain.execution import Call, Outcome, estimate, execute
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600

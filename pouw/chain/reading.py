@@ -1,0 +1,185 @@
+"""Reads of one arena as the records of `pouw.types`; no account is needed."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils import to_checksum_address
+
+from pouw.chain.abi import artifact
+from pouw.chain.logs import read_events
+from pouw.chain.rpc import BlockTag, Endpoint, as_address, tag
+from pouw.chain.tx import call
+from pouw.errors import ConfigError
+from pouw.events import Event
+from pouw.types import (
+    Address,
+    ArenaState,
+    Entry,
+    EntryState,
+    Parameters,
+    Round,
+    RoundNumber,
+    Task,
+    TaskId,
+    Verdict,
+)
+
+
+class ArenaReader:
+    """Reads of one deployment; ``block`` is a number, 'latest' or 'pending'."""
+
+    def __init__(self, endpoint: Endpoint, address: Address) -> None:
+        self.endpoint = endpoint
+        self.address = address
+
+    @classmethod
+    def open(cls, rpc_url: str, address: str) -> ArenaReader:
+        """The arena at ``address``; ConfigError where there is no contract."""
+        endpoint = Endpoint.connect(rpc_url)
+        return cls(endpoint, checked_arena(endpoint, address))
+
+    def read(self, name: str, *arguments: Any, block: BlockTag = "latest") -> tuple[Any, ...]:
+        """The values that the view ``name`` returns."""
+        function = artifact().functions[name]
+        message = {"to": self.address, "data": "0x" + function.encode(*arguments).hex()}
+        output = call(self.endpoint, message, block)
+        try:
+            return function.decode(output)
+        except ValueError as error:
+            raise self.endpoint.malformed(f"eth_call of {name}") from error
+
+    @functools.cached_property
+    def chain_id(self) -> int:
+        """The chain's id."""
+        return self.endpoint.chain_id()
+
+    def parameters(self) -> Parameters:
+        """The deployment's parameters; they never change and are read once."""
+        return self._parameters
+
+    @functools.cached_property
+    def _parameters(self) -> Parameters:
+        (values,) = self.read("parameters")
+        oracles = tuple(_address(oracle) for oracle in values[12])
+        fields = [_address(values[0]), *values[1:12], oracles, values[13], _address(values[14])]
+        return Parameters(*fields)
+
+    def state(self, block: BlockTag = "latest") -> ArenaState:
+        """What is selected and what is live."""
+        ((tasks, rounds, selected, selected_at, live),) = self.read("arena", block=block)
+        return ArenaState(tasks, rounds, TaskId(selected), selected_at, live)
+
+    def task(self, task_id: TaskId, block: BlockTag = "latest") -> Task:
+        """A task; all zero where it was cancelled or never published."""
+        (values,) = self.read("tasks", task_id, block=block)
+        return Task(task_id, _address(values[0]), *values[1:])
+
+    def round(self, number: RoundNumber, block: BlockTag = "latest") -> Round:
+        """A round; all zero where it has not begun."""
+        (values,) = self.read("rounds", number, block=block)
+        try:
+            verdict = Verdict(values[7])
+        except ValueError as error:
+            raise self.endpoint.malformed("eth_call of rounds") from error
+        people = [_address(values[10]), _address(values[11])]
+        fields = [*values[:7], verdict, *values[8:10], *people, *values[12:]]
+        return Round(number, *fields)
+
+    def entry(self, number: RoundNumber, miner: Address, block: BlockTag = "latest") -> Entry:
+        """How far ``miner`` got in a round."""
+        ((committed_at, claim, state, digest),) = self.read("entries", number, miner, block=block)
+        try:
+            return Entry(committed_at, claim, EntryState(state), digest)
+        except ValueError as error:
+            raise self.endpoint.malformed("eth_call of entries") from error
+
+    def credit(self, address: Address, block: BlockTag = "latest") -> int:
+        """What ``address`` can withdraw; of ``ZERO_ADDRESS``: what was burned."""
+        return int(self.read("credits", address, block=block)[0])
+
+    def pool(
+        self, after: TaskId | None = None, limit: int = 100, block: BlockTag = "latest"
+    ) -> list[TaskId]:
+        """At most ``limit`` ids in the pool's order, after one task (None: from the head)."""
+        (ids,) = self.read("pool", after or 0, limit, block=block)
+        return [TaskId(task_id) for task_id in ids]
+
+    def hint_for(self, reward: int, block: BlockTag = "latest") -> TaskId:
+        """The hint with which publishing this reward is cheap now."""
+        return TaskId(self.read("hintFor", reward, block=block)[0])
+
+    def pool_history(self, block: BlockTag = "latest") -> bytes:
+        """The rolling hash over every change of the pool."""
+        return bytes(self.read("poolHistory", block=block)[0])
+
+    def last_header(self, block: BlockTag = "latest") -> bytes:
+        """The header of the last closed round; before the first, the domain separator."""
+        return bytes(self.read("lastHeader", block=block)[0])
+
+    def votes(
+        self, number: RoundNumber, verdict: Verdict, winner: Address, block: BlockTag = "latest"
+    ) -> int:
+        """Bitmap of the oracles that voted for one outcome."""
+        return int(self.read("votes", number, int(verdict), winner, block=block)[0])
+
+    def commitment_of(
+        self, number: RoundNumber, miner: Address, manifest_digest: bytes, salt: bytes
+    ) -> bytes:
+        """The commitment as the contract computes it (`pouw.hashing.commitment` mirrors it)."""
+        return bytes(self.read("commitmentOf", number, miner, manifest_digest, salt)[0])
+
+    def now(self) -> int:
+        """The time to decide by: the own clock or the latest block's time, whichever is later."""
+        return max(int(time.time()), self.endpoint.timestamp("latest"))
+
+    def confirmed_block(self, confirmations: int) -> int:
+        """The last block that ``confirmations`` blocks stand on, itself counted; at least 0."""
+        return max(0, self.endpoint.block_number() - max(1, confirmations) + 1)
+
+    def events(self, from_block: int, to_block: int) -> list[Event]:
+        """The arena's events of a range of blocks, in order."""
+        return read_events(self.endpoint, self.address, from_block, to_block)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An arena as of one block: what is selected, and the last round with its task, if any.
+
+    ``time`` is that of `ArenaReader.now`, not the block's.
+    """
+
+    block: int
+    time: int
+    state: ArenaState
+    selected: Task | None
+    round: Round | None
+    task: Task | None
+
+
+def snapshot(reader: ArenaReader, block: int | None = None) -> Snapshot:
+    """The arena at one block (default: the latest), every part read at that same block."""
+    number = reader.endpoint.block_number() if block is None else block
+    state = reader.state(number)
+    selected = reader.task(state.selected, number) if state.selected else None
+    live = reader.round(RoundNumber(state.rounds), number) if state.rounds else None
+    task = reader.task(live.task_id, number) if live is not None else None
+    return Snapshot(number, reader.now(), state, selected, live, task)
+
+
+def checked_arena(endpoint: Endpoint, address: str) -> Address:
+    """``address`` with its checksum; ConfigError where the chain has no contract there."""
+    arena = as_address(address)
+    if not endpoint.data("eth_getCode", arena, tag("latest")):
+        raise ConfigError(
+            f"there is no contract at {arena} on chain {endpoint.chain_id()}",
+            hint="check --arena and --rpc: is this the chain it was deployed on?",
+        )
+    return arena
+
+
+def _address(text: str) -> Address:
+    return Address(to_checksum_address(text))
