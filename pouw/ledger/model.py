@@ -48,7 +48,7 @@ class Arena(Tasks):
             raise Reverted("NothingSelected")
         self._require_time(opens=selected_at + self.parameters.phase2)
         if hashing.keccak(data_key) != self.tasks[selected].key_hash:
-            raise Reverted("WrongKey", {"key": data_key})
+            raise Reverted("WrongKey", {"key": "0x" + data_key.hex()})
         self._sync()
 
         if self.state.live:
@@ -112,7 +112,7 @@ class Arena(Tasks):
         deadlines = self.deadlines(number)
         self._require_time(opens=deadlines.t1, closed=deadlines.t2)
         if hashing.key_hash_of(test_key) != self.tasks[this.task_id].key_hash:
-            raise Reverted("WrongKey", {"key": test_key})
+            raise Reverted("WrongKey", {"key": "0x" + test_key.hex()})
         self._sync()
 
         self.rounds[number] = replace(this, opened=True)
@@ -138,10 +138,10 @@ class Arena(Tasks):
             self.chain_id, self.address, number, miner, manifest_digest, salt
         )
         if entry.digest != computed[:22]:
-            raise Reverted("CommitmentMismatch", {"computed": computed})
+            raise Reverted("CommitmentMismatch", {"computed": "0x" + computed.hex()})
         min_score = self.tasks[this.task_id].min_score
         if claimed_score < min_score:
-            raise Reverted("ClaimTooLow", {"claimed_score": claimed_score, "min_score": min_score})
+            raise Reverted("ClaimTooLow", {"claimedScore": claimed_score, "minScore": min_score})
         if claimed_score > SCORE_ONE_PPM:
             raise Reverted("InvalidScore", {"score": claimed_score})
         signed = hashing.reveal_hash(self.domain, number, miner, manifest_digest, claimed_score)

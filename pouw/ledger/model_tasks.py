@@ -103,7 +103,7 @@ class Tasks(State):
         """The caller's task, if it is still pooled once the pool is settled."""
         task = self.tasks.get(task_id)
         if task is None or not task.pooled or self._settled()[0] == task_id:
-            raise Reverted("TaskNotPooled", {"task_id": task_id})
+            raise Reverted("TaskNotPooled", {"taskId": task_id})
         if task.publisher != call.sender:
-            raise Reverted("NotPublisher", {"task_id": task_id, "caller": call.sender})
+            raise Reverted("NotPublisher", {"taskId": task_id, "caller": call.sender})
         return task

@@ -81,8 +81,8 @@ def salt_of(miner: Actor) -> bytes:
 class Stage:
     """Plays calls on the model at ``now``."""
 
-    def __init__(self, parameters: Parameters = PARAMETERS) -> None:
-        self.arena = Arena(parameters, CHAIN_ID, ARENA)
+    def __init__(self, parameters: Parameters = PARAMETERS, arena: Arena | None = None) -> None:
+        self.arena = arena or Arena(parameters, CHAIN_ID, ARENA)
         self.parameters = parameters
         self.now = START
 
@@ -106,7 +106,7 @@ class Stage:
         return self.arena.books.credits[who.address if who else ZERO_ADDRESS]
 
     def replay(self) -> History:
-        return replay(self.events, self.parameters, CHAIN_ID, ARENA)
+        return replay(self.events, self.parameters, CHAIN_ID, self.arena.address)
 
     def publish(
         self, reward: int = REWARD, *, first: bool = False, min_score: int = 500_000
@@ -130,7 +130,12 @@ class Stage:
 
     def commit(self, miner: Actor) -> None:
         commitment = hashing.commitment(
-            CHAIN_ID, ARENA, self.number, miner.address, manifest_of(miner), salt_of(miner)
+            CHAIN_ID,
+            self.arena.address,
+            self.number,
+            miner.address,
+            manifest_of(miner),
+            salt_of(miner),
         )
         self.arena.commit(self.call(miner), self.number, commitment)
 
