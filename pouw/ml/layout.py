@@ -6,7 +6,6 @@ have to be found.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from pydantic_core import from_json
 
 from pouw.errors import DataError
 from pouw.ml.nifti import MAX_CHANNELS, read_voxels
@@ -140,8 +140,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise DataError(f"{path}: larger than {_MAX_JSON_BYTES} bytes")
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        # Not json.loads: where a raised recursion limit is in force (py-evm raises it), deep
+        # nesting overflows its C stack; this parser bounds the depth itself.
+        document = from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: not a JSON object", hint=_HINT)
