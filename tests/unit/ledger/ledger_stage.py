@@ -67,7 +67,7 @@ BOND = PARAMETERS.bond_of(REWARD)
 
 
 def opening_key(task_id: int) -> bytes:
-    return hashing.keccak(b"test key" + bytes([task_id]))
+    return hashing.keccak(b"test key" + task_id.to_bytes(4))
 
 
 def manifest_of(miner: Actor) -> bytes:
@@ -114,7 +114,7 @@ class Stage:
         task_id = self.arena.state.tasks + 1
         return self.arena.publish(
             self.call(PUBLISHER),
-            hashing.sha256(b"spec" + bytes([task_id])),
+            hashing.sha256(b"spec" + task_id.to_bytes(4)),
             hashing.key_hash_of(opening_key(task_id)),
             min_score,
             first,

@@ -147,7 +147,7 @@ def test_pool_history__rolls_over_every_change(stage: Stage) -> None:
         (PoolChange.TOP_UP, 2, 5_010),
         (PoolChange.CANCEL, 2, 0),
     ):
-        spec = hashing.sha256(b"spec" + bytes([task_id]))
+        spec = hashing.sha256(b"spec" + task_id.to_bytes(4))
         history = hashing.pool_history(history, kind, task_id, PUBLISHER.address, spec, reward)
     assert stage.arena.pool_history == history
 
