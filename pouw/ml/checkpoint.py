@@ -135,9 +135,9 @@ def load_checkpoint(
         for name, tensor in average.items():
             tensor.copy_(tensors[f"average/{name}"])
         for name, parameter in network.named_parameters():
+            # In the parameter's memory layout, which the fused step relies on.
             moments = {
-                key: tensors[f"{key}/{name}"].to(parameter.device, torch.float32)
-                for key in _MOMENTS
+                key: torch.zeros_like(parameter).copy_(tensors[f"{key}/{name}"]) for key in _MOMENTS
             }
             count = torch.tensor(float(state.step), device=parameter.device)
             optimiser.state[parameter] = {"step": count, **moments}

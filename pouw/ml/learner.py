@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from monai.losses.dice import DiceCELoss
 from numpy.typing import NDArray
+from torch import nn
 
 from pouw.documents import TaskSpec
 from pouw.errors import ModelError
@@ -41,6 +42,11 @@ def learning_rate(fraction_ppm: int, settings: TrainingSettings) -> float:
         return peak * max(fraction_ppm / settings.warmup_ppm, 0.05)
     left = (SCORE_ONE_PPM - fraction_ppm) / max(SCORE_ONE_PPM - settings.warmup_ppm, 1)
     return peak * (0.5 - 0.5 * math.cos(math.pi * left))
+
+
+def warm_up() -> None:
+    """Have torch import what it otherwise imports when the first optimiser is built (a second)."""
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
 
 
 class Learner:
@@ -78,7 +84,7 @@ class Learner:
             weight_decay=settings.weight_decay_ppm / SCORE_ONE_PPM,
             fused=True,
         )
-        self._loss = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
+        self._loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
 
     def step(self, images: Image, labels: NDArray[np.int64], step: int, fraction_ppm: int) -> float:
         """One optimiser step on images (B, C, *patch) and labels (B, 1, *patch); its loss.

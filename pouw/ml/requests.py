@@ -53,13 +53,13 @@ class TrainingSettings(Record):
     """
 
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 4
-    learning_rate_ppm: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
-    weight_decay_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
-    warmup_ppm: Ppm = 50_000
-    gradient_norm_ppm: Positive = 1_000_000
+    learning_rate_ppm: Annotated[int, Field(ge=1, le=1_000_000)] = 3_000
+    weight_decay_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    warmup_ppm: Ppm = 20_000
+    gradient_norm_ppm: Positive = 5_000_000
     foreground_ppm: Ppm = 333_333
     flips: bool = True
-    intensity_ppm: Ppm = 100_000
+    intensity_ppm: Ppm = 300_000
     ema_ppm: Ppm = 990_000
 
 

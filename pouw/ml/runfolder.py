@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pouw.errors import ConfigError, ProcessError
 from pouw.files import TEMPORARY_SUFFIX, atomic_file
@@ -49,23 +51,20 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = (path / _LOCK_FILE).open("ab")
         self._last_progress = -_PROGRESS_SECONDS
 
-    def lock(self, give_up_ms: int, clock_ms: Callable[[], float]) -> None:
+    @contextlib.contextmanager
+    def locked(self, give_up_ms: int, clock_ms: Callable[[], float]) -> Iterator[None]:
         """Keep other trainings out, waiting for one that is just ending; ProcessError if it stays.
 
         The lock ends with the process, however it ends.
         """
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with (self.path / _LOCK_FILE).open("ab") as file:
+            while not _take(file):
                 if clock_ms() >= give_up_ms:
-                    raise ProcessError(f"another training is at work in {self.path}") from None
+                    raise ProcessError(f"another training is at work in {self.path}")
                 time.sleep(_LOCK_PAUSE_SECONDS)
-            else:
-                return
+            yield
 
     def finished(self) -> Finished | None:
         """How the training ended, if it did."""
@@ -129,3 +128,11 @@ class RunFolder:
     def _write(self, name: str, line: str) -> None:
         with atomic_file(self.path / name) as file:
             file.write(line.encode() + b"\n")
+
+
+def _take(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,10 @@ MAX_HEADER_BYTES = 4 << 20
 _PREFIX_BYTES = 8
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
 _METADATA = "__metadata__"
+_MAX_DEPTH = 8
+# An unterminated string matches too: one pass over the text, whatever it holds.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 Shape = tuple[int, ...]
 
@@ -78,8 +83,8 @@ def _read(path: Path, max_bytes: int) -> bytearray:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ModelError(f"cannot open the model: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ModelError("the model is not a regular file")
         if status.st_size > max_bytes:
@@ -87,17 +92,28 @@ def _read(path: Path, max_bytes: int) -> bytearray:
         if status.st_size < _PREFIX_BYTES:
             raise ModelError(f"the model has {status.st_size} bytes: no safetensors file")
         data = bytearray(status.st_size)
-        if file.readinto(data) != len(data):
-            raise ModelError("the model changed while it was read")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            if file.readinto(data) != len(data):
+                raise ModelError("the model changed while it was read")
+    except OSError as error:
+        raise ModelError(f"cannot read the model: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     return data
 
 
 def _header(text: bytes) -> dict[str, Any]:
+    # The JSON parser recurses on the C stack, and libraries raise Python's recursion limit.
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _MAX_DEPTH:
+            raise ModelError("the header is nested too deeply")
     try:
         header = json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"the header is not JSON: {_shown(str(error))}") from error
     if not isinstance(header, dict):
         raise ModelError("the header is not a JSON object")

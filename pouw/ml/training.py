@@ -22,7 +22,7 @@ from pouw.ml.checkpoint import CheckpointState
 from pouw.ml.data import CaseFile, Image, Label, load_case, read_dataset, split_validation
 from pouw.ml.device import choose_device, describe_device, describe_software, make_repeatable
 from pouw.ml.inference import prepare, prepare_label
-from pouw.ml.learner import Learner, learning_rate
+from pouw.ml.learner import Learner, learning_rate, warm_up
 from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm
 from pouw.ml.requests import EndReason, Finished, Progress, Snapshot, TrainingRequest
 from pouw.ml.runfolder import RunFolder
@@ -63,11 +63,14 @@ class Training:
 
     def run(self) -> Finished:
         """Train until the clock, ``max_steps`` or a signal ends it; idempotent once finished."""
-        request = self.request
-        self._folder.lock(request.stop_at_ms, now_ms)
-        finished = self._folder.finished()
-        if finished is not None and finished.reason != "terminated":
+        with self._folder.locked(self.request.stop_at_ms, now_ms):
+            finished = self._folder.finished()
+            if finished is None or finished.reason == "terminated":
+                finished = self._train()
             return finished
+
+    def _train(self) -> Finished:
+        request = self.request
         device = choose_device(request.device)
         make_repeatable(device, request.threads)
         run = self._folder.begin(
@@ -210,9 +213,12 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, end)
     parent = os.getppid()
-    path = arguments[0] if arguments[0] != "-" else sys.stdin.readline().strip()
-    if not path:
-        return 0
+    path = arguments[0]
+    if path == "-":
+        warm_up()
+        path = sys.stdin.readline().strip()
+        if not path:
+            return 0
     try:
         request = TrainingRequest.parse(_read(Path(path)))
         Training(request, lambda: ended or os.getppid() != parent).run()

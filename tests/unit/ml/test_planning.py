@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm, whole_epochs
+
+POLICY = PlanningPolicy(safety_ppm=2_000_000, reserve_ms=50)
+
+durations = st.floats(min_value=1.0, max_value=2.0, allow_nan=False)
+
+
+@given(
+    budget=st.floats(min_value=0, max_value=60_000),
+    step_ms=st.floats(min_value=1, max_value=500),
+    closing_ms=st.floats(min_value=1, max_value=1_000),
+    jitter=st.lists(durations, min_size=1, max_size=50),
+    every=st.integers(min_value=1, max_value=40),
+)
+def test_planner__jitter_within_the_safety_factor__never_passes_the_deadline(
+    budget: float, step_ms: float, closing_ms: float, jitter: list[float], every: int
+) -> None:
+    planner = StepPlanner(budget, POLICY)
+    now, steps = 0.0, 0
+    while planner.allows_step(now):
+        taken = step_ms * jitter[steps % len(jitter)]
+        now, steps = now + taken, steps + 1
+        planner.observe_step(taken)
+        if steps % every == 0 and planner.allows_snapshot(now):
+            taken = closing_ms * jitter[-(steps % len(jitter)) - 1]
+            now += taken
+            planner.observe_closing(taken)
+    if steps:
+        now += closing_ms * 2.0
+        assert now <= budget - POLICY.reserve_ms
+
+
+@given(step_ms=st.floats(min_value=1, max_value=100), budget=st.integers(5_000, 20_000))
+def test_planner__steady_steps__wastes_at_most_the_expected_step_and_closing(
+    step_ms: float, budget: int
+) -> None:
+    planner = StepPlanner(budget, POLICY)
+    planner.observe_closing(100)
+    now = 0.0
+    while planner.allows_step(now):
+        now += step_ms
+        planner.observe_step(step_ms)
+    assert budget - now <= POLICY.reserve_ms + 200 + 2 * step_ms + 1e-6
+
+
+def test_planner__one_slow_step_among_many__does_not_frighten_it() -> None:
+    planner = StepPlanner(10_000)
+    planner.observe_closing(100)
+    for milliseconds in [3_000] + [10] * 60:
+        planner.observe_step(milliseconds)
+    assert planner.allows_step(9_500)
+
+
+def test_planner__late_snapshot__not_allowed_where_the_last_one_would_not_fit() -> None:
+    planner = StepPlanner(10_000, POLICY)
+    planner.observe_closing(1_000)
+    planner.observe_step(10)
+    assert planner.allows_step(7_900)
+    assert planner.allows_snapshot(5_900)
+    assert not planner.allows_snapshot(6_000)
+
+
+def test_budget_fraction__before_within_after__stays_in_ppm() -> None:
+    assert budget_fraction_ppm(0, 100, 300) == 0
+    assert budget_fraction_ppm(150, 100, 300) == 250_000
+    assert budget_fraction_ppm(400, 100, 300) == 1_000_000
+    assert budget_fraction_ppm(100, 100, 100) == 1_000_000
+
+
+def test_whole_epochs__paper_rule__floors_what_is_left() -> None:
+    assert whole_epochs(3_000, now_ms=3_000, stop_at_ms=11_999) == 2
+    assert whole_epochs(3_000, now_ms=3_000, stop_at_ms=12_000) == 3
+    assert whole_epochs(3_000, now_ms=13_000, stop_at_ms=12_000) == 0
+    with pytest.raises(ValueError, match="takes time"):
+        whole_epochs(0, 0, 1)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from tiny_task import tiny_request, tiny_spec, write_tiny_set
+
+from pouw.ml.checkpoint import save_model
+from pouw.ml.networks import build
+from pouw.ml.requests import ScoringAnswer, ScoringRequest
+from pouw.ml.scoring import Scorer, score, serve
+from pouw.ml.training import Training
+
+SPEC = tiny_spec()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_set(tmp_path_factory.mktemp("boxes"))
+
+
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    Training(tiny_request(data, out, max_steps=60), lambda: False).run()
+    return next(out.glob("model-*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer()
+
+
+def request(data: Path, model: Path, **changes: object) -> ScoringRequest:
+    base = ScoringRequest(id="m", spec=SPEC, data=data, model=model)
+    return base.model_copy(update=changes)
+
+
+def untrained(path: Path, scale: float = 1.0) -> Path:
+    torch.manual_seed(1)
+    network = build(SPEC.network, 1, 3, parameters_cap=100_000)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(scale)
+    save_model(path, network)
+    return path
+
+
+def test_score__trained_model__counts_and_pictures_agree(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
+    answer = score(model, data, SPEC, tmp_path)
+    assert answer.reason == "score"
+    assert answer.score_ppm is not None
+    assert answer.score_ppm > 600_000
+    assert [case.name for case in answer.cases] == ["test0", "test1"]
+    for case in answer.cases:
+        picture = np.load(tmp_path / f"{case.name}.npy")
+        truth = np.asarray(nibabel.load(data / "labelsTs" / f"{case.name}.nii.gz").dataobj)
+        assert picture.dtype == np.uint8
+        for label, (hits, false_positives, false_negatives) in enumerate(case.counts, start=1):
+            assert hits == np.sum((picture == label) & (truth == label))
+            assert false_positives == np.sum((picture == label) & (truth != label))
+            assert false_negatives == np.sum((picture != label) & (truth == label))
+
+
+def test_answer__again_and_from_memory__the_same(data: Path, model: Path, scorer: Scorer) -> None:
+    first, again = (scorer.answer(request(data, model)) for _ in range(2))
+    assert first.score_ppm is not None
+    assert first.model_copy(update={"milliseconds": again.milliseconds}) == again
+
+
+def test_answer__another_data_folder__is_not_answered_from_memory(
+    data: Path, model: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    one = scorer.answer(request(data, model))
+    other = scorer.answer(request(write_tiny_set(tmp_path, test=3), model))
+    assert (len(one.cases), len(other.cases)) == (2, 3)
+
+
+def test_answer__output_not_finite__cases_fail_and_score_zero(
+    data: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    answer = scorer.answer(request(data, untrained(tmp_path / "m.safetensors", 1e30)))
+    assert (answer.reason, answer.score_ppm) == ("score", 0)
+    assert all(case.failed and not case.counts for case in answer.cases)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "model"), (b"\xff" * 64, "model"), (bytes(2 << 20), "caps"), (None, "model")],
+)
+def test_answer__hostile_file__has_the_reason(
+    data: Path, scorer: Scorer, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    answer = scorer.answer(request(data, path))
+    assert (answer.reason, answer.score_ppm, answer.cases) == (reason, None, ())
+    assert answer.detail
+
+
+def test_answer__activations_beyond_the_cap__is_caps(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    caps = SPEC.caps.model_copy(update={"activation_bytes": 1})
+    answer = scorer.answer(request(data, model, spec=tiny_spec(caps=caps)))
+    assert (answer.reason, answer.score_ppm) == ("caps", None)
+
+
+def test_answer__test_set_unusable__is_no_fault_of_the_model(
+    data: Path, model: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    root = write_tiny_set(tmp_path / "set")
+    (root / "imagesTs" / "test1_0000.nii.gz").write_bytes(b"no image")
+    train_only = write_tiny_set(tmp_path / "train", test=0)
+    for folder in (root, train_only, tmp_path / "absent"):
+        answer = scorer.answer(request(folder, model))
+        assert (answer.reason, answer.score_ppm) == ("data", None)
+    assert scorer.answer(request(data, model)).reason == "score"
+
+
+def test_answer__past_the_deadline__concludes_nothing(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    answer = scorer.answer(request(data, model, stop_at_ms=1))
+    assert (answer.reason, answer.score_ppm) == ("time", None)
+
+
+def test_serve__line_that_is_no_request__is_refused_and_the_next_answered(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    answers = io.StringIO()
+    serve(io.StringIO("nonsense\n" + request(data, model).line() + "\n"), answers, scorer)
+    refused, answer = (ScoringAnswer.parse(line) for line in answers.getvalue().splitlines())
+    assert (refused.id, refused.reason) == ("unknown", "local")
+    assert answer.reason == "score"
+
+
+def test_main__resident_child__answers_line_by_line_until_the_end_of_input(
+    data: Path, model: Path, tmp_path: Path
+) -> None:
+    hostile = tmp_path / "m.safetensors"
+    hostile.write_bytes((100_000).to_bytes(8, "little") + b'{"a":' + b"[" * 200_000)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pouw.ml.scoring"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        reasons = []
+        for path in (model, hostile, model):
+            child.stdin.write(request(data, path).line() + "\n")
+            child.stdin.flush()
+            reasons.append(json.loads(child.stdout.readline())["reason"])
+        child.stdin.close()
+        assert child.stdout.read() == ""
+        assert child.wait(20) == 0
+    assert reasons == ["score", "model", "score"]
