@@ -108,16 +108,27 @@ def _checked(name: str, value: Any) -> Any:
     return str(value)
 
 
-def _address(text: str) -> Address:
+def checked_address(text: str) -> Address | None:
+    """The EIP-55 form of ``text``; None where it is no address, its checksum is wrong, or it is 0.
+
+    An address in one case carries no checksum and is taken as it is.
+    """
     digits = text[2:]
-    sound = text[:2] == "0x" and len(digits) == 40 and set(digits) <= set(hexdigits)
-    checked = to_checksum_address(text) if sound and text != ZERO_ADDRESS else ""
-    if not checked or (text != checked and digits not in (digits.lower(), digits.upper())):
+    if text[:2] != "0x" or len(digits) != 40 or not set(digits) <= set(hexdigits):
+        return None
+    address = Address(to_checksum_address(text))
+    right = text == address or digits in (digits.lower(), digits.upper())
+    return address if right and address != ZERO_ADDRESS else None
+
+
+def _address(text: str) -> Address:
+    address = checked_address(text)
+    if address is None:
         raise ConfigError(
             f"arena is the address of a contract, not {text!r}",
             hint="40 hexadecimal digits after 0x, with a correct checksum where in mixed case",
         )
-    return Address(checked)
+    return address
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""Adapters from settings: the chain, the store and the journal that roles are handed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pouw.cli.loop import print_notice
+from pouw.config import Settings, checked_address
+from pouw.errors import ConfigError, JournalError
+from pouw.files import advice
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from pouw.chain.arena import ArenaClient
+    from pouw.chain.reading import ArenaReader
+    from pouw.roles.base import Observer, Setup
+    from pouw.types import Address
+
+JOURNAL_FILE = "journal.sqlite"
+
+
+def load_account(settings: Settings) -> LocalAccount:
+    """The account of ``--keystore``; ConfigError where none is named or it does not open."""
+    from pouw.chain.accounts import load_keystore
+
+    if settings.keystore is None:
+        raise ConfigError(
+            "this needs an account",
+            hint="make one with `pouw account new FILE` and name it with --keystore FILE",
+        )
+    if settings.password is None:
+        raise ConfigError(
+            f"the keystore {settings.keystore} needs its password",
+            hint="set POUW_PASSWORD, or POUW_PASSWORD_FILE to the path of a file that holds it",
+        )
+    return load_keystore(settings.keystore, settings.password)
+
+
+def address_of_keystore(settings: Settings) -> Address | None:
+    """Whose keystore it is, without the password; None where none is named or it hides that."""
+    if settings.keystore is None:
+        return None
+    try:
+        text = json.loads(settings.keystore.read_bytes()).get("address", "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"cannot read the keystore {settings.keystore}") from error
+    return checked_address("0x" + str(text).removeprefix("0x"))
+
+
+def arena_address(settings: Settings) -> Address:
+    """The arena; ConfigError where none is named."""
+    if settings.arena is None:
+        raise ConfigError(
+            "which arena?", hint="name its address with --arena, POUW_ARENA or in pouw.toml"
+        )
+    return settings.arena
+
+
+def open_reader(settings: Settings) -> ArenaReader:
+    """The arena without an account."""
+    from pouw.chain.reading import ArenaReader
+
+    return ArenaReader.open(settings.rpc, arena_address(settings))
+
+
+def open_arena(settings: Settings) -> ArenaClient:
+    """The arena with the account of ``--keystore``."""
+    from pouw.chain.arena import ArenaClient
+
+    address = arena_address(settings)
+    return ArenaClient.connect(settings.rpc, address, load_account(settings))
+
+
+@contextmanager
+def setup_for(settings: Settings) -> Iterator[Setup]:
+    """What a role is given; its journal is closed when the block ends."""
+    from pouw.journal import Journal
+    from pouw.roles.base import Setup
+    from pouw.storage.local import LocalStore
+
+    home = private_folder(settings.home)
+    arena = open_arena(settings)
+    with Journal(home / JOURNAL_FILE) as journal:
+        yield Setup(
+            arena=arena,
+            store=LocalStore(settings.store),
+            home=home,
+            journal=journal,
+            confirmations=settings.confirmations,
+            from_block=settings.from_block,
+            notify=print_notice,
+        )
+
+
+def observer_for(settings: Settings) -> Observer:
+    """What a node is given: it looks on and needs no account."""
+    from pouw.roles.base import Observer
+    from pouw.storage.local import LocalStore
+
+    return Observer(
+        arena=open_reader(settings),
+        store=LocalStore(settings.store),
+        home=private_folder(settings.home),
+        confirmations=settings.confirmations,
+        from_block=settings.from_block,
+    )
+
+
+def private_folder(path: Path) -> Path:
+    """``path`` as a folder that only its owner can read."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise JournalError(
+            f"cannot make the private folder {path}: {error.strerror}", hint=advice(error)
+        ) from error
+    return path

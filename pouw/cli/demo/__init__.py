@@ -1,0 +1,1 @@
+"""``pouw demo``: the whole protocol on one machine, as separate processes that share a chain."""

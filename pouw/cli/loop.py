@@ -1,0 +1,200 @@
+"""The loop of a role: one ``run_once()`` a second until a signal ends it.
+
+What the role does is a line on standard error whenever it changes, and the file ``status.json`` in
+its home, for ``pouw miner status`` and whoever supervises. Errors that pass by themselves (an
+endpoint that is down) are told once and tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import click
+
+from pouw.errors import ConfigError, PouwError
+
+if TYPE_CHECKING:
+    from pouw.roles.base import Notice, Status
+
+STATUS_FILE: Final = "status.json"
+_LONGEST_PAUSE_SECONDS: Final = 15.0
+
+
+class Role(Protocol):
+    """What the loop drives."""
+
+    def run_once(self) -> Status:
+        """Look, decide, act, within a second."""
+        ...
+
+    def close(self) -> None:
+        """End what runs beside it."""
+        ...
+
+
+class Ending:
+    """Set by SIGINT or SIGTERM, or when standard input ends where that was asked for.
+
+    A pipe, not a ``threading.Event``: a signal handler may set it whatever the main thread holds.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._set = False
+
+    def set(self) -> None:
+        """Wake whoever waits; for good."""
+        if not self._set:
+            self._set = True
+            os.write(self._write, b"e")
+
+    def is_set(self) -> bool:
+        """Whether it is time to end."""
+        return self._set
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until it is time to end, or so long; whether it is."""
+        select.select([self._read], [], [], timeout_seconds)
+        return self._set
+
+    def watch_stdin(self) -> None:
+        """End when whoever holds the other side of standard input is gone."""
+        threading.Thread(target=self._read_to_end, daemon=True).start()
+
+    def _read_to_end(self) -> None:
+        descriptor = sys.stdin.fileno()
+        while os.read(descriptor, 4096):
+            pass
+        self.set()
+
+
+@contextmanager
+def ending_by_signals() -> Iterator[Ending]:
+    """An ``Ending`` that the first SIGINT or SIGTERM sets; a second SIGINT interrupts at once."""
+    ending = Ending()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, _frame: Any) -> None:
+        if ending.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        ending.set()
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def print_notice(notice: Notice) -> None:
+    """A notice as a line on standard error, with its hint."""
+    mark = "" if notice.level == "info" else "warning: "
+    click.echo(f"{_clock()} {mark}{' '.join(notice.text.split())}", err=True)
+    if hint := notice.data.get("hint"):
+        click.echo(f"{_clock()} hint: {hint}", err=True)
+
+
+def run_role(
+    role: Role, home: Path, ending: Ending, *, poll_seconds: float, once: bool
+) -> Status | None:
+    """Drive ``role`` until ``ending``; its last status. A ConfigError ends it and is raised."""
+    speaker = _Speaker(home)
+    pause, status = poll_seconds, None
+    try:
+        while not ending.is_set():
+            begun = time.monotonic()
+            try:
+                status = role.run_once()
+                speaker.status(status)
+                pause = poll_seconds
+            except ConfigError:
+                raise
+            except PouwError as error:
+                if once:
+                    raise
+                speaker.error(error)
+                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+            if once:
+                break
+            ending.wait(max(0.05, pause - (time.monotonic() - begun)))
+    finally:
+        role.close()
+    return status
+
+
+class _Speaker:
+    """Says what changed, and only that."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = home / STATUS_FILE
+        self._said = ""
+        self._written = ""
+
+    def status(self, status: Status) -> None:
+        line = f"{status.phase}: {status.doing}"
+        if line != self._said:
+            self._said = line
+            click.echo(f"{_clock()} {line}; {status.next}", err=True)
+        document = json.dumps(asdict(status), sort_keys=True)
+        if document != self._written:
+            self._written = document
+            # Not flushed to the disk: after a crash the role says anew what it does.
+            fresh = self._file.with_suffix(".part")
+            fresh.write_text(document + "\n")
+            fresh.replace(self._file)
+
+    def error(self, error: PouwError) -> None:
+        line = str(error)
+        if line != self._said:
+            self._said = line
+            click.echo(f"{_clock()} error: {' '.join(line.split())}", err=True)
+            if error.hint:
+                click.echo(f"{_clock()} hint: {error.hint}", err=True)
+
+
+def read_status(home: Path) -> dict[str, Any] | None:
+    """What the role of ``home`` last said of itself, None where it never ran."""
+    try:
+        document = json.loads((home / STATUS_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--once``, ``--poll`` and ``--while-stdin-open`` for a command that drives a role."""
+    for option in (
+        click.option("--once", is_flag=True, help="Take one step and end."),
+        click.option(
+            "--poll",
+            "poll_seconds",
+            type=click.FloatRange(min=0.1, max=60),
+            default=1.0,
+            show_default=True,
+            help="Seconds from one look at the chain to the next.",
+        ),
+        click.option(
+            "--while-stdin-open",
+            is_flag=True,
+            help="End when standard input ends (for whoever starts this as a child).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

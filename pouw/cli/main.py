@@ -1,0 +1,117 @@
+"""``pouw``: the command line. The only place that builds adapters, and the last to see errors.
+
+Command modules import what is heavy (web3, torch) inside their functions, so that ``--help`` is
+quick.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import pouw
+from pouw.cli.output import show_error
+from pouw.errors import PouwError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(pouw.__version__, prog_name="pouw")
+def cli() -> None:
+    """Proof of useful work for biomedical image segmentation, as an Ethereum dApp.
+
+    \b
+    pouw demo                  watch two whole rounds on this machine
+    pouw status                what the arena does now, and what you can do next
+    pouw publisher publish     offer a reward for a model
+    pouw miner run             train and compete
+    pouw oracle run            score what was revealed
+    pouw node audit            check every past payment yourself
+    """
+
+
+def _register() -> None:
+    from pouw.cli import account, arena, devnet, miner, node, oracle, publisher, scoring, status
+    from pouw.cli.demo import command as demo
+
+    for command in (
+        demo.demo,
+        devnet.devnet,
+        publisher.publisher,
+        miner.miner,
+        oracle.oracle,
+        node.node,
+        scoring.score,
+        status.status,
+        arena.deploy,
+        arena.sync,
+        arena.finalize,
+        arena.reclaim,
+        arena.withdraw,
+        account.account,
+    ):
+        cli.add_command(command)
+
+
+_register()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code.
+
+    0: done; 1: an error; 2: wrong usage, or an audit that found a lie; 130: interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        code = cli.main(given, prog_name="pouw", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except PouwError as error:
+        show_error(str(error), error.hint, as_json=as_json)
+        return 1
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "pouw"
+        show_error(error.format_message(), f"try `{where} --help`", as_json=as_json)
+        return 2
+    except click.ClickException as error:
+        show_error(error.format_message(), None, as_json=as_json)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        show_error("interrupted", None, as_json=as_json)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has gone; there is nobody to tell.
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: no traceback reaches a user
+        file = write_traceback(error)
+        show_error(
+            f"{type(error).__name__}: {error}",
+            f"this is a bug in pouw; please report it with {file}",
+            as_json=as_json,
+        )
+        return 1
+
+
+def write_traceback(error: BaseException) -> Path:
+    """Keep the traceback of a bug in a file, for a report; its path."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    text = "".join(traceback.format_exception(error))
+    for folder in (Path.home() / ".pouw", Path.cwd()):
+        file = folder / f"crash-{stamp}.txt"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        except OSError:
+            continue
+        return file
+    sys.stderr.write(text)
+    return Path("the lines above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""``pouw miner``: train and compete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pouw.cli.commands import run_command, show_status
+from pouw.cli.loop import loop_options
+from pouw.cli.options import ACTOR, Call, Command, example, settings_options
+
+
+@click.group()
+def miner() -> None:
+    """Train models, commit, reveal, be paid."""
+
+
+def miner_options(command: Command) -> Command:
+    """Options of everything that mines; defaults are those of ``MinerOptions``."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads for training."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"])),
+        click.option(
+            "--training-seconds", type=click.IntRange(min=1), help="Train no longer than this."
+        ),
+        click.option("--max-steps", type=click.IntRange(min=1), help="Train no more steps."),
+        click.option(
+            "--margin-ppm",
+            type=click.IntRange(min=0),
+            help="What a claim leaves off the measured score, in ppm.",
+        ),
+        click.option(
+            "--commit-margin",
+            "commit_margin_seconds",
+            type=click.IntRange(min=1),
+            help="Seconds before the end of Phase 1 at which the last snapshot is complete.",
+        ),
+        click.option(
+            "--first-snapshot",
+            "first_snapshot_seconds",
+            type=click.IntRange(min=1),
+            help="Seconds.",
+        ),
+        click.option(
+            "--snapshot-every", "snapshot_seconds", type=click.IntRange(min=1), help="Seconds."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; the others keep the role's own defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@miner.command(epilog=example("pouw miner run --config miner.toml --device auto --threads 4"))
+@settings_options(*ACTOR)
+@loop_options
+@miner_options
+def run(
+    call: Call, *, once: bool, poll_seconds: float, while_stdin_open: bool, **options: Any
+) -> None:
+    """Train through every Phase 1, commit early and better, reveal, reclaim, withdraw.
+
+    May be killed at any moment: started again, it goes on from the last checkpoint.
+    """
+    from pouw.roles.miner import Miner, MinerOptions
+
+    chosen = MinerOptions(**given(options))
+    run_command(
+        call,
+        lambda setup: Miner(setup, chosen),
+        once=once,
+        poll_seconds=poll_seconds,
+        while_stdin_open=while_stdin_open,
+    )
+
+
+@miner.command(epilog=example("pouw miner status --config miner.toml"))
+@settings_options("home")
+def status(call: Call) -> None:
+    """What `pouw miner run` last said of itself."""
+    show_status(call)

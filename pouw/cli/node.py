@@ -1,0 +1,140 @@
+"""``pouw node``: recheck every past payment, from the chain and the store alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pouw.cli.adapters import observer_for
+from pouw.cli.options import READER, Call, example, settings_options
+from pouw.cli.output import amount, short
+from pouw.cli.output import score as shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pouw.ledger.history import History
+    from pouw.roles.node import AuditReport, Rescore
+
+
+@click.group()
+def node() -> None:
+    """Recheck the past of an arena."""
+
+
+@node.command(epilog=example("pouw node audit --config node.toml --rescore all"))
+@settings_options(*READER, "home")
+@click.option(
+    "--rescore",
+    type=click.Choice(["none", "winners", "all"]),
+    default="winners",
+    show_default=True,
+    help="Which revealed models to score again (needs pouw[ml]).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the report (JSON)."
+)
+@click.pass_context
+def audit(ctx: click.Context, call: Call, rescore: Rescore, out: Path | None) -> None:
+    """Replay the arena's history, recheck every header, payment and winning model.
+
+    Exit code 0: all agrees; 2: something is false or altered, and is named; 3: nothing false, but
+    something cannot be rechecked.
+    """
+    import json
+
+    from pouw.roles.node import audit as audit_rounds
+
+    report = audit_rounds(
+        observer_for(call.settings),
+        rescore,
+        lambda stage, done, total: _say(call, stage, done, total),
+    )
+    document = report.to_json()
+    if out is not None:
+        out.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    call.output.result(document, lambda: _report(report))
+    ctx.exit(report.exit_code)
+
+
+def _say(call: Call, stage: str, done: int, total: int) -> None:
+    call.output.notice(f"{stage} ({done} of {total})")
+
+
+def _report(report: AuditReport) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("round", "task", "verdict", "winner", "claim", "measured", "paid", "audit")
+    for one in report.rounds:
+        table.add_row(
+            str(one.round),
+            str(one.task),
+            one.verdict,
+            short(one.winner) if one.winner else "-",
+            shown(one.claim_ppm),
+            shown(one.measured_ppm),
+            amount(one.paid_wei),
+            one.result.value,
+        )
+    lines = [
+        f"round {one.round}: {problem.rule}: {problem.detail}"
+        for one in report.rounds
+        for problem in one.problems
+    ]
+    lines += [f"arena: {problem.rule}: {problem.detail}" for problem in report.problems]
+    verdict = {0: "everything agrees", 2: "NOT TRUE", 3: "not everything can be rechecked"}
+    lines.append(f"audited up to block {report.block_number}: {verdict[report.exit_code]}")
+    return Group(table, *(Text(line) for line in lines))
+
+
+@node.command(epilog=example("pouw node headers --config node.toml"))
+@settings_options(*READER, "home")
+def headers(call: Call) -> None:
+    """The hash-linked headers of all closed rounds, with the tasks each left unfinished."""
+    from pouw.roles.node import read_history
+
+    history = read_history(observer_for(call.settings))
+    documents = [_header(history, index) for index in range(len(history.headers))]
+    call.output.result({"headers": documents}, lambda: _headers(documents))
+
+
+def _header(history: History, index: int) -> dict[str, Any]:
+    header = history.headers[index]
+    record = history.rounds[header.number]
+    return {
+        "number": header.number,
+        "hash": "0x" + (record.header_hash or b"").hex(),
+        "parent": "0x" + header.parent.hex(),
+        "task": header.task_id,
+        "spec_digest": "0x" + header.spec_digest.hex(),
+        "pool_history": "0x" + header.pool_history.hex(),
+        "verdict": header.verdict.name.lower().replace("_", "-"),
+        "winner": header.winner,
+        "score_ppm": header.score,
+        "reveal_digest": "0x" + header.reveal_digest.hex(),
+        "evidence_digest": "0x" + header.evidence_digest.hex(),
+        "closed_at": header.closed_at,
+        "unfinished": list(record.unfinished),
+    }
+
+
+def _headers(documents: list[dict[str, Any]]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("round", "header", "parent", "task", "verdict", "winner", "score", "unfinished")
+    for one in documents:
+        table.add_row(
+            str(one["number"]),
+            short(one["hash"]),
+            short(one["parent"]),
+            str(one["task"]),
+            one["verdict"],
+            short(one["winner"]),
+            shown(one["score_ppm"]),
+            ", ".join(map(str, one["unfinished"])) or "-",
+        )
+    return table

@@ -1,0 +1,85 @@
+"""What a user sees: one result on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pouw.types import SCORE_ONE_PPM
+
+_UNITS = (("ether", 18), ("gwei", 9), ("wei", 0))
+
+
+class Output:
+    """Results as JSON (one document) or as text; notices apart from them."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def result(self, document: Any, text: str | Callable[[], Any]) -> None:
+        """Print ``document`` where JSON was asked for, else ``text`` (or what it returns, by rich).
+
+        Rich finds its own width; words are never cut.
+        """
+        if self.as_json:
+            click.echo(json.dumps(document, sort_keys=True))
+        elif isinstance(text, str):
+            click.echo(text)
+        else:
+            from rich.console import Console
+
+            Console(soft_wrap=False, highlight=False).print(text())
+
+    def notice(self, text: str) -> None:
+        """A line for the user beside the result."""
+        click.echo(text, err=True)
+
+
+def show_error(message: str, hint: str | None, *, as_json: bool) -> None:
+    """One line what is wrong and one line what to do, on standard error; as JSON where asked."""
+    message = " ".join(message.split())
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {' '.join(hint.split())}", err=True)
+    if as_json:
+        click.echo(json.dumps({"error": message, "hint": hint}, sort_keys=True))
+
+
+def amount(wei: int) -> str:
+    """``wei`` in the unit that reads best, exactly."""
+    unit, decimals = next(
+        (unit, decimals)
+        for unit, decimals in _UNITS
+        if not decimals or abs(wei) * 1000 >= 10**decimals
+    )
+    digits = f"{abs(wei):0{decimals + 1}d}"
+    whole, rest = digits[: len(digits) - decimals], digits[len(digits) - decimals :].rstrip("0")
+    return f"{'-' if wei < 0 else ''}{whole}{'.' + rest if rest else ''} {unit}"
+
+
+def score(ppm: int | None) -> str:
+    """A score as Dice with four decimals, rounded down; a dash where there is none."""
+    return "-" if ppm is None else f"{ppm * 10_000 // SCORE_ONE_PPM / 10_000:.4f}"
+
+
+def duration(seconds: int) -> str:
+    """Seconds in hours, minutes and seconds."""
+    minutes, second = divmod(max(0, seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minute:02d} min"
+    return f"{minute} min {second:02d} s" if minute else f"{second} s"
+
+
+def short(address: str) -> str:
+    """The first and last digits of an address or a digest."""
+    return address if len(address) <= 12 else f"{address[:6]}..{address[-4:]}"
+
+
+def is_terminal() -> bool:
+    """Whether a person watches standard error."""
+    return sys.stderr.isatty()

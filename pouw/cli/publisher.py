@@ -1,0 +1,164 @@
+"""``pouw publisher``: offer a reward for a model, and serve the task's keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pouw.cli.adapters import setup_for
+from pouw.cli.commands import run_command, show_status
+from pouw.cli.loop import loop_options
+from pouw.cli.options import ACTOR, Call, example, settings_options
+from pouw.cli.output import amount, is_terminal
+from pouw.cli.output import score as shown_score
+from pouw.cli.values import AMOUNT, SCORE
+from pouw.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pouw.ml.recipe import Proposal
+
+NOTE = (
+    "Training data, test set and the winner's model are public for ever once they are opened; "
+    "a publisher can leak to a friend; a colluding majority of oracles pays whom it likes."
+)
+
+
+@click.group()
+def publisher() -> None:
+    """Offer a reward for a segmentation model."""
+
+
+@publisher.command(
+    epilog=example(
+        "pouw publisher publish scans --reward 1ether --minimum 0.8 --data-will-be-public"
+    )
+)
+@settings_options(*ACTOR)
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--reward", type=AMOUNT, required=True, help="Escrowed reward, such as 1ether.")
+@click.option("--minimum", type=SCORE, required=True, help="Smallest Dice that may be claimed.")
+@click.option("--first", is_flag=True, help="The earliest commit above the minimum wins.")
+@click.option("--dims", type=click.Choice(["2", "3"]), default="3", show_default=True)
+@click.option("--title", help="What the task is about (default: the folder's name).")
+@click.option("--modality", default="unknown", show_default=True, help="Such as T1 MRI.")
+@click.option("--licence", default="not stated", show_default=True, help="Of the data.")
+@click.option("--citation", default="not stated", show_default=True, help="Of the data.")
+@click.option(
+    "--training-seconds",
+    type=click.IntRange(min=1),
+    help="Suggested training budget (default: Phase 1).",
+)
+@click.option(
+    "--provenance",
+    type=click.Choice(["none", "manifest", "replay"]),
+    default="manifest",
+    show_default=True,
+    help="What a model must show of its training.",
+)
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON with network, inference and caps (default: proposed from the data's headers).",
+)
+@click.option(
+    "--data-will-be-public",
+    is_flag=True,
+    help="Confirm that everybody concerned agrees to the data becoming public.",
+)
+def publish(
+    call: Call, folder: Path, *, minimum: int, recipe: Path | None, dims: str, **options: Any
+) -> None:
+    """Seal the data set in FOLDER (nnU-Net or MSD layout), escrow a reward, enter the pool.
+
+    Training data, test set and the winner's model are public for ever once they are opened.
+    """
+    from pouw.roles.publisher import Publisher, PublishRequest
+
+    title = options.pop("title") or folder.resolve().name
+    reward = options.pop("reward")
+    seconds = options.pop("training_seconds")
+    call.output.notice(NOTE)
+    with setup_for(call.settings) as setup:
+        request = PublishRequest(
+            folder=folder,
+            title=title,
+            spatial_dims=2 if dims == "2" else 3,
+            reward_wei=reward,
+            min_score_ppm=minimum,
+            training_seconds=seconds or setup.arena.parameters().phase1,
+            proposal=read_recipe(recipe) if recipe else None,
+            **options,
+        )
+        role = Publisher(setup, inline=True)
+        try:
+            task_id = role.publish(request, _Progress(call).say)
+        finally:
+            role.close()
+    call.output.result(
+        {"task": task_id, "title": title, "reward_wei": str(reward), "min_score_ppm": minimum},
+        f"task {task_id} is in the pool: {title}, {amount(reward)} for Dice "
+        f"{shown_score(minimum)} or better\nnext: keep `pouw publisher run` running, it releases "
+        "the keys",
+    )
+
+
+@publisher.command(epilog=example("pouw publisher run --config publisher.toml"))
+@settings_options(*ACTOR)
+@loop_options
+def run(call: Call, **loop: Any) -> None:
+    """Release both keys of your tasks in their windows, close rounds, withdraw.
+
+    A key that is late costs the publisher's bond: leave this running.
+    """
+    from pouw.roles.publisher import Publisher
+
+    run_command(call, Publisher, **loop)
+
+
+@publisher.command(epilog=example("pouw publisher status --config publisher.toml"))
+@settings_options("home")
+def status(call: Call) -> None:
+    """What `pouw publisher run` last said of itself."""
+    show_status(call)
+
+
+def read_recipe(path: Path) -> Proposal:
+    """A network, inference recipe and caps from JSON; ConfigError where it is not that."""
+    from pydantic import ValidationError
+
+    from pouw.documents import Caps, InferenceRecipe, Network
+    from pouw.ml.recipe import Proposal
+
+    try:
+        parts = json.loads(path.read_bytes())
+        if not isinstance(parts, dict) or set(parts) != {"network", "inference", "caps"}:
+            raise ConfigError(f"{path} holds network, inference and caps, and nothing else")
+        texts = {name: json.dumps(part) for name, part in parts.items()}
+        return Proposal(
+            Network.model_validate_json(texts["network"]),
+            InferenceRecipe.model_validate_json(texts["inference"]),
+            Caps.model_validate_json(texts["caps"]),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not readable JSON: {error}") from error
+
+
+class _Progress:
+    """Stages of publishing on standard error; percentages only where a person watches."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._said: tuple[str, int] | None = None
+
+    def say(self, stage: str, done: int, total: int) -> None:
+        tenths = 10 * done // max(1, total) if is_terminal() else 10 * (done >= total > 0)
+        if (stage, tenths) != self._said:
+            self._said = (stage, tenths)
+            self._call.output.notice(f"{stage}: {10 * tenths} %")

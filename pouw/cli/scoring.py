@@ -1,0 +1,63 @@
+"""``pouw score``: what anybody can do once a test set is open (paper, 4.3: the test API)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pouw.cli.options import Call, example, settings_options
+from pouw.cli.output import score as shown
+from pouw.errors import ModelError, ProcessError
+
+if TYPE_CHECKING:
+    from pouw.documents import TaskSpec
+    from pouw.ml.requests import ScoringAnswer
+
+_PATH = click.Path(path_type=Path, exists=True)
+
+
+@click.command(
+    epilog=example(
+        "pouw score model.safetensors opened/test --spec spec.json",
+        "pouw score model.safetensors opened/test --spec spec.json --predictions out",
+    )
+)
+@settings_options()
+@click.argument("model", type=_PATH)
+@click.argument("data", type=_PATH)
+@click.option("--spec", type=_PATH, required=True, help="The TaskSpec (canonical JSON).")
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for one label map a case (NAME.npy).",
+)
+def score(call: Call, model: Path, data: Path, spec: Path, predictions: Path | None) -> None:
+    """Score MODEL (safetensors) on the labelled test cases of the folder DATA.
+
+    The same code, recipe and arithmetic as the oracles': float32, integer Dice, floored to ppm.
+    """
+    from pouw.documents import TaskSpec
+    from pouw.ml.scoring import score as score_model
+
+    task = TaskSpec.parse(spec.read_bytes())
+    answer = score_model(model, data, task, predictions)
+    if answer.score_ppm is None:
+        kind = ModelError if answer.reason in ("model", "caps") else ProcessError
+        raise kind(f"{model} was not scored ({answer.reason}): {answer.detail}")
+    call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
+
+
+def _lines(answer: ScoringAnswer, task: TaskSpec) -> str:
+    from pouw.ml.dice import score_ppm
+
+    lines = [f"Dice {shown(answer.score_ppm)} (mean of {len(answer.cases)} cases)"]
+    for case in answer.cases:
+        own = score_ppm([None if case.failed else case.counts])
+        parts = " ".join(
+            f"{label} TP {tp} FP {fp} FN {fn};"
+            for label, (tp, fp, fn) in zip(task.labels[1:], case.counts, strict=False)
+        )
+        lines.append(f"  {case.name}: {shown(own)} {parts}")
+    return "\n".join(lines)
