@@ -22,7 +22,10 @@ from pouw.errors import DocumentError
 from pouw.hashing import MAX_DOCUMENT_BYTES, canonical_json, sha256
 from pouw.types import SCORE_ONE_PPM
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+# No control characters: what a stranger wrote must not move a reader's terminal.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=_PRINTABLE)]
+Remark = Annotated[str, StringConstraints(max_length=4096, pattern=_PRINTABLE)]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$")]
 Cid = Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
 HexAddress = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
@@ -229,7 +232,7 @@ class Judged(Part):
     score_ppm: Ppm | None
     true_claim: bool
     reason: Literal["score", "unavailable", "manifest", "caps", "model"]
-    detail: Annotated[str, StringConstraints(max_length=4096)]
+    detail: Remark
     cases: tuple[CaseCounts, ...]
 
 
@@ -256,7 +259,7 @@ class Evidence(Document):
     oracle: HexAddress
     verdict: Literal["winner", "no-true-claim", "invalid"]
     winner: HexAddress | None
-    invalid_reason: Annotated[str, StringConstraints(max_length=4096)]
+    invalid_reason: Remark
     judged: tuple[Judged, ...]
     skipped: tuple[Skipped, ...]
     software: Text

@@ -9,9 +9,9 @@ from typing import Literal
 from pouw.archive import Limits, unpack
 from pouw.documents import Archive, Manifest, TaskSpec
 from pouw.errors import ContentTooLarge, DataError
-from pouw.hashing import raw_cid
+from pouw.hashing import data_key_of, raw_cid
 from pouw.ml.layout import Dataset, read_dataset
-from pouw.sealing import open_file
+from pouw.sealing import check_key, open_file
 from pouw.storage.store import Store
 
 MAX_ARCHIVE_BYTES = 256 << 30
@@ -44,21 +44,23 @@ def fetch_archive(store: Store, archive: Archive, folder: Path) -> Path:
 
 def open_archive(
     store: Store,
-    archive: Archive,
-    key: bytes,
-    folder: Path,
+    spec: TaskSpec,
     kind: Literal["train", "test"],
-    channels: tuple[str, ...],
-    labels: tuple[str, ...],
+    key: bytes,
+    key_hash: bytes,
+    folder: Path,
 ) -> Path:
-    """The data set in the archive, opened once as ``folder / kind``.
+    """The data set in one archive of the spec, opened once as ``folder / kind``.
 
-    WrongKey or SealError where the key does not open it, DataError where it is not the data set
-    that the spec describes.
+    ``key`` is the data key or the test key, ``key_hash`` the task's ``keyHash``, which commits to
+    both. WrongKey or SealError where the key does not open it, DataError where the content is not
+    the data set that the spec describes.
     """
     opened = folder / kind
     if opened.exists():
         return opened
+    archive = spec.train if kind == "train" else spec.test
+    check_key(key if kind == "train" else data_key_of(key), key_hash)
     sealed = fetch_archive(store, archive, folder)
     plain = folder / f"{kind}.tar"
     staged = folder / f"{kind}.opening"
@@ -66,26 +68,22 @@ def open_archive(
     open_file(sealed, plain, key)
     unpack(plain, staged, Limits(files=MAX_ARCHIVE_FILES, bytes=archive.bytes))
     plain.unlink()
-    _check_dataset(read_dataset(staged), archive, kind, channels, labels)
+    _check_dataset(read_dataset(staged), spec, kind)
     staged.rename(opened)
     sealed.unlink()
     return opened
 
 
-def _check_dataset(
-    dataset: Dataset,
-    archive: Archive,
-    kind: Literal["train", "test"],
-    channels: tuple[str, ...],
-    labels: tuple[str, ...],
-) -> None:
-    cases = dataset.train if kind == "train" else dataset.test
-    if len(cases) != archive.cases:
-        raise DataError(f"the {kind} archive holds {len(cases)} cases, {archive.cases} declared")
+def _check_dataset(dataset: Dataset, spec: TaskSpec, kind: Literal["train", "test"]) -> None:
+    cases, declared = (
+        (dataset.train, spec.train.cases) if kind == "train" else (dataset.test, spec.test.cases)
+    )
+    if len(cases) != declared:
+        raise DataError(f"the {kind} archive holds {len(cases)} cases, {declared} declared")
     if any(case.label is None for case in cases):
         raise DataError(f"the {kind} archive holds cases without labels")
-    if dataset.channels != channels or dataset.labels != labels:
+    if (dataset.channels, dataset.labels) != (spec.channels, spec.labels):
         raise DataError(
             f"the {kind} archive has channels {dataset.channels} and labels {dataset.labels}, "
-            f"the spec {channels} and {labels}"
+            f"the spec {spec.channels} and {spec.labels}"
         )

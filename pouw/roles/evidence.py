@@ -54,9 +54,15 @@ def judged_score(
         score_ppm=score_ppm,
         true_claim=score_ppm is not None and score_ppm >= event.claimed_score,
         reason=reason,
-        detail=detail[:4096],
+        detail=remark(detail),
         cases=cases,
     )
+
+
+def remark(text: str) -> str:
+    """``text`` as a document may hold it: one line, no control characters, bounded."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)[:4096]
 
 
 def unavailable(event: Revealed, detail: str) -> Judged:
@@ -132,7 +138,7 @@ def build_evidence(
         oracle=oracle,
         verdict=VERDICTS[outcome.verdict],
         winner=outcome.winner,
-        invalid_reason=outcome.invalid_reason[:4096],
+        invalid_reason=remark(outcome.invalid_reason),
         judged=outcome.judged,
         skipped=tuple(
             Skipped(

@@ -274,9 +274,7 @@ class _Scorer:
         if record.test_key is None:
             return None, Problem("keys", "the test set was never opened")
         folder = self._scratch / str(record.task.task_id)
-        data = open_archive(
-            store, spec.test, record.test_key, folder, "test", spec.channels, spec.labels
-        )
+        data = open_archive(store, spec, "test", record.test_key, record.task.key_hash, folder)
         self._process.ask(
             ScoringRequest(
                 id=f"round {record.number} {reveal.miner}", spec=spec, data=data, model=model

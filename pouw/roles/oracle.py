@@ -27,6 +27,7 @@ from pouw.types import Address, Deadlines, Round, RoundNumber, Task, Verdict
 
 JUDGED = "judged"
 PATIENCE_SECONDS = 20
+CRASHES = 2  # of the scoring process, before the model is what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Oracle:
         self._address: Address = setup.arena.sender.address
         self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
         self._asked: Revealed | None = None
+        self._crashes: dict[Revealed, int] = {}
         self._invalid: dict[RoundNumber, str] = {}
         self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
 
@@ -195,9 +197,8 @@ class Oracle:
             store = self._setup.store
             try:
                 spec = fetch_spec(store, task.spec_digest)
-                names = (spec.channels, spec.labels)
-                open_archive(store, spec.train, data_key, folder, "train", *names)
-                opened = open_archive(store, spec.test, test_key, folder, "test", *names)
+                open_archive(store, spec, "train", data_key, task.key_hash, folder)
+                opened = open_archive(store, spec, "test", test_key, task.key_hash, folder)
             except (DocumentError, SealError, DataError) as error:
                 self._invalid[number] = str(error)
                 self._setup.warn(f"task {task.task_id} is invalid: {error}", task=task.task_id)
@@ -233,9 +234,11 @@ class Oracle:
         except ProcessError as error:
             self._setup.warn(str(error))
             answer = None
-            if event is not None:
-                self._record(number, event, judged_score(event, None, "model", str(error), ()))
             self._asked = None
+            if event is not None:
+                self._crashes[event] = self._crashes.get(event, 0) + 1
+                if self._crashes[event] == CRASHES:
+                    self._record(number, event, judged_score(event, None, "model", str(error), ()))
         if answer is None or event is None:
             return
         self._asked = None

@@ -94,9 +94,7 @@ class Trainer:
             return folder / kind
 
         def open_it() -> None:
-            spec = self.spec(task)
-            archive = spec.train if kind == "train" else spec.test
-            open_archive(self._setup.store, archive, key, folder, kind, spec.channels, spec.labels)
+            open_archive(self._setup.store, self.spec(task), kind, key, task.key_hash, folder)
 
         self._errands.prepare(f"open the {kind} archive of task {task.task_id}", open_it)
         return None
