@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -39,7 +39,7 @@ class Function:
     def decode(self, output: bytes) -> tuple[Any, ...]:
         """The returned values; ValueError where ``output`` is not of these types."""
         try:
-            return tuple(decode(self.outputs, output))
+            return _decoded(self.outputs, output)
         except DecodingError as error:
             raise ValueError(f"{self.name}: {error}") from error
 
@@ -136,15 +136,15 @@ def reverted(data: bytes | None) -> Reverted:
     selector, body = data[:4], data[4:]
     try:
         if selector == _STRING_ERROR:
-            (reason,) = decode(["string"], body)
+            (reason,) = _decoded(["string"], body)
             return Reverted("Error", {"reason": str(reason)[:300]})
         if selector == _PANIC:
-            (code,) = decode(["uint256"], body)
+            (code,) = _decoded(["uint256"], body)
             return Reverted("Panic", {"code": int(code)})
         error = artifact().errors.get(selector)
         if error is None:
             return Reverted("unknown error", {"data": "0x" + data[:68].hex()})
-        values = decode([kind for _, kind in error.fields], body)
+        values = _decoded([kind for _, kind in error.fields], body)
     except DecodingError:
         return Reverted("malformed error", {"data": "0x" + data[:68].hex()})
     arguments = {
@@ -152,6 +152,12 @@ def reverted(data: bytes | None) -> Reverted:
         for (name, kind), value in zip(error.fields, values, strict=True)
     }
     return Reverted(error.name, arguments, hint=HINTS.get(error.name))
+
+
+def _decoded(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
+    if len(data) % 32:
+        raise DecodingError(f"{len(data)} bytes are not whole words")
+    return tuple(decode(types, data))
 
 
 def _readable(kind: str, value: Any) -> Any:

@@ -117,6 +117,11 @@ PARAMETERS = Parameters(
 
 
 @pytest.fixture
+def parameters() -> Parameters:
+    return PARAMETERS
+
+
+@pytest.fixture
 def clients(endpoint: Endpoint) -> list[ArenaClient]:
     """One arena, seen by each of the ten development accounts."""
     deployed = deploy(Sender(endpoint, dev_account(0)), PARAMETERS)

@@ -4,19 +4,20 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from conftest import PARAMETERS
+from eth_account import Account
 
 from pouw import events, hashing
 from pouw.chain.arena import ArenaClient, deploy
 from pouw.chain.reading import ArenaReader, snapshot
 from pouw.chain.rpc import Endpoint
 from pouw.chain.tx import Sender
-from pouw.errors import ConfigError, Reverted
+from pouw.errors import ChainError, ConfigError, Reverted
 from pouw.types import (
     ZERO_WORD,
     Deadlines,
     EntryState,
     Header,
+    Parameters,
     RoundNumber,
     TaskId,
     Verdict,
@@ -45,17 +46,19 @@ def _commit(miner: ArenaClient) -> None:
 
 def _begin_round(clients: list[ArenaClient], advance: Advance) -> None:
     _publish(clients[1])
-    advance(PARAMETERS.phase2)
+    advance(clients[0].parameters().phase2)
     clients[1].release_data_key(hashing.data_key_of(TEST_KEY))
 
 
-def test_deploy__any_parameters__reads_them_back(clients: list[ArenaClient]) -> None:
-    assert clients[3].parameters() == PARAMETERS
+def test_deploy__any_parameters__reads_them_back(
+    clients: list[ArenaClient], parameters: Parameters
+) -> None:
+    assert clients[3].parameters() == parameters
     assert clients[3].last_header() == hashing.domain_separator(31337, clients[3].address)
 
 
 def test_deploy__wrong_parameter__reverts_with_its_name(clients: list[ArenaClient]) -> None:
-    wrong = dataclasses.replace(PARAMETERS, threshold=1)
+    wrong = dataclasses.replace(clients[0].parameters(), threshold=1)
     with pytest.raises(Reverted) as caught:
         deploy(clients[0].sender, wrong)
     assert caught.value.name == "InvalidParameter"
@@ -69,10 +72,10 @@ def test_whole_round__winner_is_paid__events_and_records_tell_it(
     winner = miner.sender.address
     _begin_round(clients, advance)
     _commit(miner)
-    advance(PARAMETERS.phase1)
+    advance(clients[0].parameters().phase1)
     publisher.open_test(TEST_KEY)
     miner.reveal(FIRST, MANIFEST, 700_000, SALT)
-    advance(PARAMETERS.key_window + PARAMETERS.reveal_window)
+    advance(clients[0].parameters().key_window + clients[0].parameters().reveal_window)
     for oracle in clients[5:7]:
         oracle.report(FIRST, Verdict.WINNER, winner, EVIDENCE)
     assert anybody.votes(FIRST, Verdict.WINNER, winner) == 0b011
@@ -82,11 +85,11 @@ def test_whole_round__winner_is_paid__events_and_records_tell_it(
     assert (live.round.verdict, live.round.winner) == (Verdict.WINNER, winner)
     assert live.task is not None
     assert live.task.round == FIRST
-    advance(PARAMETERS.report_window + PARAMETERS.challenge_window)
+    advance(clients[0].parameters().report_window + clients[0].parameters().challenge_window)
     closing = anybody.finalize()
     anybody.reclaim(FIRST, winner)
-    fee = PARAMETERS.fee_of(REWARD)
-    assert miner.credit(winner) == REWARD - fee + PARAMETERS.miner_bond
+    fee = clients[0].parameters().fee_of(REWARD)
+    assert miner.credit(winner) == REWARD - fee + clients[0].parameters().miner_bond
     miner.withdraw()
     assert miner.credit(winner) == 0
     found = anybody.events(0, anybody.endpoint.block_number())
@@ -133,15 +136,15 @@ def test_whole_round__winner_is_paid__events_and_records_tell_it(
     record = anybody.round(FIRST)
     assert record.closed
     assert record.t0 == begun.t0
-    assert closed.closed_at >= Deadlines.of(record.t0, PARAMETERS).t5
+    assert closed.closed_at >= Deadlines.of(record.t0, clients[0].parameters()).t5
 
 
 def test_commit__after_phase_1__reverts_with_times_and_a_hint(
     clients: list[ArenaClient], advance: Advance
 ) -> None:
     _begin_round(clients, advance)
-    end = Deadlines.of(clients[2].round(FIRST).t0, PARAMETERS).t1
-    advance(PARAMETERS.phase1)
+    end = Deadlines.of(clients[2].round(FIRST).t0, clients[0].parameters()).t1
+    advance(clients[0].parameters().phase1)
     with pytest.raises(Reverted) as caught:
         _commit(clients[2])
     assert caught.value.name == "TooLate"
@@ -155,7 +158,7 @@ def test_reveal__another_manifest__reverts_with_the_computed_commitment(
 ) -> None:
     _begin_round(clients, advance)
     _commit(clients[2])
-    advance(PARAMETERS.phase1)
+    advance(clients[0].parameters().phase1)
     clients[1].open_test(TEST_KEY)
     other = b"\x09" * 32
     with pytest.raises(Reverted) as caught:
@@ -185,7 +188,7 @@ def test_pool__top_up_and_cancel__reorder_and_return_the_money(
     )
     publisher.cancel(low)
     assert publisher.pool() == [high]
-    money = 3 * REWARD + PARAMETERS.bond_of(3 * REWARD)
+    money = 3 * REWARD + clients[0].parameters().bond_of(3 * REWARD)
     assert publisher.credit(publisher.sender.address) == money
 
 
@@ -194,10 +197,14 @@ def test_challenge__ruled__changes_the_outcome(
 ) -> None:
     _begin_round(clients, advance)
     _commit(clients[2])
-    advance(PARAMETERS.phase1)
+    advance(clients[0].parameters().phase1)
     clients[1].open_test(TEST_KEY)
     clients[2].reveal(FIRST, MANIFEST, 700_000, SALT)
-    advance(PARAMETERS.key_window + PARAMETERS.reveal_window + PARAMETERS.report_window)
+    advance(
+        clients[0].parameters().key_window
+        + clients[0].parameters().reveal_window
+        + clients[0].parameters().report_window
+    )
     clients[3].challenge(FIRST)
     clients[8].rule(FIRST, Verdict.WINNER, clients[2].sender.address, EVIDENCE)
     clients[4].finalize()
@@ -228,7 +235,7 @@ def test_deadline__passes_without_a_transaction__pending_calls_see_it(
         clients[1].sender.send(released)
     assert early.value.name == "TooEarly"
     # No block is closed here: time alone opens the window.
-    endpoint.request("evm_increaseTime", PARAMETERS.phase2 + 1)
+    endpoint.request("evm_increaseTime", clients[0].parameters().phase2 + 1)
     assert clients[1].sender.transact(released).succeeded
 
 
@@ -257,10 +264,8 @@ def test_events__of_an_empty_range__are_none(clients: list[ArenaClient]) -> None
 def test_sender__unknown_sender_without_money__says_what_to_do(
     clients: list[ArenaClient],
 ) -> None:
-    from eth_account import Account
-
     poor = ArenaClient(
         Sender(clients[0].endpoint, Account.from_key(b"\x42" * 32)), clients[0].address
     )
-    with pytest.raises(Exception, match="cannot pay"):
+    with pytest.raises(ChainError, match="cannot pay"):
         _publish(poor)
