@@ -1,0 +1,49 @@
+# Everything runs from a bare machine: `make demo` needs Python 3.11 and pip, `make test` Node 20 as well.
+PYTHON ?= python3.11
+# The index that pip takes torch from, e.g. PyTorch's CPU index; none: the default one.
+TORCH_INDEX ?=
+DEMO ?=
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+  --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
+
+.PHONY: help demo test lint contracts clean
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.demo ## Watch the whole protocol once, on this machine alone (about 8 minutes)
+	$(BIN)/pouw demo $(DEMO)
+
+test: .venv/.test node_modules/.installed lint ## Install the rest, check everything, run every test
+	$(BIN)/ape run export_artifacts --check
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+lint: .venv/.test node_modules/.installed ## Linters, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	node_modules/.bin/solhint --max-warnings 0 'contracts/**/*.sol'
+
+contracts: .venv/.test node_modules/.installed ## Compile and export the contracts' artifacts
+	$(BIN)/ape run export_artifacts
+
+clean: ## Remove what make has installed and built
+	rm -rf .venv node_modules .build .cache out cache
+
+.venv/.demo: pyproject.toml constraints.txt
+	@echo "Installing into .venv (torch is large: some minutes the first time)"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP_INSTALL) --editable '.[demo]'
+	touch $@
+
+.venv/.test: .venv/.demo
+	$(PIP_INSTALL) --editable '.[test]'
+	touch $@
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	touch $@
