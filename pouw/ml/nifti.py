@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_AXIS: Final = 4096
 MAX_CHANNELS: Final = 16
-MAX_DECODED_BYTES: Final = 1 << 31
+MAX_DECODED_BYTES: Final = 1 << 30
 _HEADER_BYTES: Final = 348
 _MAX_EXTENSION_BYTES: Final = 1 << 20
 _MAX_SPACING_UM: Final = 1_000_000_000
@@ -110,6 +110,8 @@ def _parse_header(path: Path, block: bytes) -> Header:
         raise DataError(f"{path}: voxels begin at byte {offset}", hint=hint)
     scale = _MICROMETRES.get(int(header["xyzt_units"]) & 7, 1e3)
     spacing = [float(size) * scale for size in header["pixdim"][1:4]]
+    if axes == 2:
+        spacing[2] = 1e3  # what a flat file says here means nothing
     if not all(math.isfinite(size) and 0.5 <= abs(size) <= _MAX_SPACING_UM for size in spacing):
         raise DataError(f"{path}: voxel spacing {spacing} in micrometres is not usable")
     x_um, y_um, z_um = (max(1, round(abs(size))) for size in spacing)
@@ -136,8 +138,11 @@ def read_voxels(path: Path) -> tuple[Header, NDArray[np.generic]]:
         raise DataError(f"{path}: {len(data)} bytes of voxels, the header announces {size}")
     voxels: NDArray[np.generic] = np.frombuffer(data, header.dtype).reshape(header.shape, order="F")
     if (header.slope, header.intercept) != (1.0, 0.0):
+        wide = voxels.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            voxels = voxels.astype(np.float64) * header.slope + header.intercept
+            wide *= header.slope
+            wide += header.intercept
+        voxels = wide
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise DataError(f"{path}: voxels that are not finite numbers")
     return header, voxels

@@ -221,9 +221,13 @@ def test_load_case__of_any_stored_type__equals_nibabel(tmp_path: Path, kind: str
     assert np.array_equal(ours, np.asarray(nibabel.load(path).dataobj).astype(np.float32))
 
 
-def test_load_case__of_a_2d_image__has_one_slice(tmp_path: Path) -> None:
-    path = save(tmp_path / "x.nii", np.ones((4, 5), np.uint8))
-    assert load_case(CaseFile("x", (path,), None), 2).image.shape == (1, 4, 5, 1)
+def test_load_case__of_a_2d_image__has_one_slice_of_1_mm(tmp_path: Path) -> None:
+    path = tmp_path / "x.nii"
+    header = header_of(dim=[2, 4, 5, 0, 0, 0, 0, 0], pixdim=[1, 2, 2, 0, 0, 0, 0, 0])
+    path.write_bytes(header + bytes(4) + np.ones(20, np.float32).tobytes())
+    case = load_case(CaseFile("x", (path,), None), 2)
+    assert case.image.shape == (1, 4, 5, 1)
+    assert case.spacing_um == (2000, 2000, 1000)
 
 
 @pytest.mark.parametrize(
