@@ -9,7 +9,7 @@ import click
 
 from pouw.cli.adapters import observer_for
 from pouw.cli.options import READER, Call, example, settings_options
-from pouw.cli.output import amount, short
+from pouw.cli.output import rounded, short
 from pouw.cli.output import score as shown
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _report(report: AuditReport) -> RenderableType:
             short(one.winner) if one.winner else "-",
             shown(one.claim_ppm),
             shown(one.measured_ppm),
-            amount(one.paid_wei),
+            rounded(one.paid_wei),
             one.result.value,
         )
     lines = [

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pouw.types import SCORE_ONE_PPM
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LOG_WIDTH = 110
 _UNITS = (("ether", 18), ("gwei", 9), ("wei", 0))
 
 
@@ -30,9 +34,7 @@ class Output:
         elif isinstance(text, str):
             click.echo(text)
         else:
-            from rich.console import Console
-
-            Console(soft_wrap=False, highlight=False).print(text())
+            console().print(text())
 
     def notice(self, text: str) -> None:
         """A line for the user beside the result."""
@@ -47,6 +49,19 @@ def show_error(message: str, hint: str | None, *, as_json: bool) -> None:
         click.echo(f"hint: {' '.join(hint.split())}", err=True)
     if as_json:
         click.echo(json.dumps({"error": message, "hint": hint}, sort_keys=True))
+
+
+def console(*, err: bool = False) -> Console:
+    """Where tables are drawn: as wide as the terminal, wide enough for them where there is none."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    return Console(stderr=err, highlight=False, width=None if stream.isatty() else _LOG_WIDTH)
+
+
+def rounded(wei: int) -> str:
+    """``wei`` in ether with four decimals, rounded down; a dash for nothing."""
+    return f"{wei // 10**14 / 10**4:.4f} ether" if wei else "-"
 
 
 def amount(wei: int) -> str:

@@ -138,6 +138,8 @@ def next_step(view: View, own: Own | None) -> str:
             return "publish a task: `pouw publisher publish FOLDER`; it is selected at once"
         case Phase.SELECTED:
             return "start `pouw miner run`: it fetches the sealed data before training begins"
+        case Phase.KEY if view.closes is not None and view.now >= view.closes:
+            return "`pouw sync` drops the selected task: its data key did not come in time"
         case Phase.KEY:
             return "wait for the publisher's data key; without it `pouw sync` drops the task"
         case Phase.PHASE1 if state is EntryState.COMMITTED:

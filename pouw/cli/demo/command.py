@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 import click
 
 from pouw.cli.options import Call, example, settings_options
+from pouw.cli.output import console
 from pouw.errors import ConfigError, ProcessError
 
 if TYPE_CHECKING:
     from pouw.cli.demo.story import Stage
+    from pouw.cli.demo.summary import RoundSummary
 
 _DEFAULT_FOLDER: Final = Path("demo")
 # One thread a process: nine of them share the machine.
@@ -40,6 +42,7 @@ def demo(call: Call, rpc: str | None, out: Path | None) -> None:
     store. Takes about seven minutes on two cores.
     """
     from pouw.cli.demo.children import ChildEnded, Children
+    from pouw.cli.demo.conclusion import conclude
     from pouw.cli.demo.screen import open_screen
     from pouw.cli.demo.story import play
 
@@ -49,22 +52,20 @@ def demo(call: Call, rpc: str | None, out: Path | None) -> None:
         try:
             with open_screen() as screen:
                 stage = play(folder, rpc, screen, children)
+            rounds, wrong = conclude(folder, stage)
         except ChildEnded as error:
             call.output.notice(error.lines)
             raise
-    _finish(call, folder, stage)
+    _finish(call, folder, stage, rounds, wrong)
 
 
-def _finish(call: Call, folder: Path, stage: Stage) -> None:
+def _finish(
+    call: Call, folder: Path, stage: Stage, rounds: list[RoundSummary], wrong: list[str]
+) -> None:
     """Print the tables, where everything is, and the closing line; ProcessError where it failed."""
-    from rich.console import Console
-
-    from pouw.cli.demo.conclusion import conclude
     from pouw.cli.demo.summary import closing_line, tables
 
-    rounds, wrong = conclude(folder, stage)
-    console = Console(stderr=call.output.as_json, highlight=False)
-    console.print(tables(rounds))
+    console(err=call.output.as_json).print(tables(rounds))
     for line in wrong:
         call.output.notice(f"failed: {line}")
     if not call.output.as_json:
@@ -81,6 +82,7 @@ def _finish(call: Call, folder: Path, stage: Stage) -> None:
 
 def _guide(folder: Path, stage: Stage) -> str:
     shown = os.path.relpath(folder)
+    shown = str(folder) if shown.startswith("..") else shown
     again = f"  pouw devnet --data {shown}/chain --port {urlsplit(stage.rpc).port}"
     chain = [again] if (folder / "chain").exists() else []
     return "\n".join(

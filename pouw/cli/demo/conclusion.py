@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from pouw.cli.demo import cast as people
 from pouw.cli.demo.adversary import ATTEMPTS
-from pouw.cli.demo.pictures import SCORES_FILE
-from pouw.cli.demo.summary import RoundSummary, failures, summarise
+from pouw.cli.demo.summary import SCORES_FILE, RoundSummary, failures, summarise
 from pouw.cli.demo.tasks import baseline_file
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import numpy as np
 
 from pouw.cli.adapters import observer_for
 from pouw.cli.demo.cast import PEOPLE_FILE
+from pouw.cli.demo.summary import SCORES_FILE
 from pouw.config import read_settings
 from pouw.documents import Evidence, Manifest
 from pouw.errors import PouwError
@@ -34,7 +35,6 @@ from pouw.types import SCORE_ONE_PPM, Address, Verdict
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCORES_FILE: Final = "scores.json"
 _COLOURS: Final = ((0.0, 0.0, 0.0, 0.0), (0.90, 0.62, 0.0, 0.55), (0.34, 0.71, 0.91, 0.55))
 
 
@@ -91,9 +91,8 @@ class _RoundFolder:
         key, spec = self._record.test_key, self._spec
         if key is None:
             raise PouwError(f"the test set of round {self._record.number} was never opened")
-        return open_archive(
-            self._store, spec.test, key, self._folder, "test", spec.channels, spec.labels
-        )
+        key_hash = self._record.task.key_hash
+        return open_archive(self._store, spec, "test", key, key_hash, self._folder)
 
     def _score(self, miner: Address, data: Path) -> int | None:
         manifest = self._manifests[miner]

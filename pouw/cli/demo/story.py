@@ -81,7 +81,7 @@ class _Story:
             "data", [sys.executable, "-m", tasks.__name__, str(self._out / "data")], lasting=False
         )
         self.rpc = rpc or self._start_devnet()
-        endpoint = Endpoint.connect(self.rpc)
+        endpoint = Endpoint(self.rpc)
         say(f"chain {endpoint.chain_id()} at {endpoint.url}")
         self.cast.create()
         bank = Sender(endpoint, dev_account(0))
@@ -167,12 +167,12 @@ class _Story:
         self._roles.append(name)
 
     def follow(self) -> None:
-        """Watch until both rounds are closed and every bond is settled."""
+        """Watch until both rounds are closed, every bond is settled and everybody is paid."""
         chronicle, parameters = self._chronicle, self.arena.parameters()
         assert chronicle is not None
         round_seconds = parameters.phase2 + parameters.key_window + parameters.phase1
         limit = time.monotonic() + ROUNDS * round_seconds + parameters.phase2 + _SLACK_SECONDS
-        while not set(range(1, ROUNDS + 1)) <= chronicle.closed or chronicle.unsettled:
+        while not set(range(1, ROUNDS + 1)) <= chronicle.closed or self._owes():
             if time.monotonic() > limit:
                 raise ProcessError(
                     "the rounds do not come to their end", hint=f"see {self._out / 'logs'}"
@@ -180,6 +180,13 @@ class _Story:
             time.sleep(_POLL_SECONDS)
             self._children.check()
             self._tell()
+
+    def _owes(self) -> bool:
+        """Whether somebody's bond or credit is still in the arena."""
+        assert self._chronicle is not None
+        return bool(self._chronicle.unsettled) or any(
+            self.arena.credit(address) for address in self.cast.addresses.values()
+        )
 
     def _tell(self) -> View | None:
         from pouw.roles.view import read_view

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pouw.cli.demo import cast as people
-from pouw.cli.output import amount
+from pouw.cli.output import amount, rounded
 from pouw.cli.output import score as shown
 from pouw.types import Address, Verdict
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pouw.ledger.history import RevealRecord, RoundRecord
+
+SCORES_FILE: Final = "scores.json"
+"""What every revealed model of a round measures, by its miner's address (ppm)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,15 @@ def summarise(
     for name, address in addresses.items():
         reveal = next((one for one in record.reveals if one.miner == address), None)
         if reveal is None:
-            rows.append(Row(name, None, None, _not_revealed(record, address, attempt), 0))
+            rows.append(
+                Row(
+                    name,
+                    None,
+                    None,
+                    _not_revealed(record, address, attempt if name == people.COPYCAT else None),
+                    0,
+                )
+            )
             continue
         is_winner = won and record.winner == address
         fate = "winner" if is_winner else _fate(record, reveal)
@@ -93,13 +104,13 @@ def summarise(
 def _fate(record: RoundRecord, reveal: RevealRecord) -> str:
     if record.reclaimed.get(reveal.miner):
         return "false claim: bond burned"
-    return "ranked below the winner: bond back"
+    return "below the winner: bond back"
 
 
 def _not_revealed(record: RoundRecord, address: Address, attempt: str | None) -> str:
-    if attempt is not None and address in record.commitments:
-        return f"copied reveal refused: {attempt}"
-    return "did not reveal" if address in record.commitments else "did not commit"
+    if address not in record.commitments:
+        return "did not commit"
+    return "did not reveal" if attempt is None else f"reveal refused: {attempt}"
 
 
 def failures(
@@ -179,7 +190,7 @@ def tables(rounds: Sequence[RoundSummary]) -> RenderableType:
                 shown(row.claim_ppm),
                 shown(row.measured_ppm),
                 row.fate,
-                amount(row.paid_wei) if row.paid_wei else "-",
+                rounded(row.paid_wei),
             )
         drawn.append(table)
     return Group(*drawn)
