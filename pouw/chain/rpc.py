@@ -1,4 +1,4 @@
-"""One JSON-RPC endpoint: plain requests over web3's providers, every answer checked.
+"""One JSON-RPC endpoint: plain requests over web3's HTTP provider, every answer checked.
 
 An answer is a stranger's: whatever is not of the expected form becomes ChainUnavailable.
 """
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import requests
 from eth_utils import is_address, to_checksum_address
-from web3 import HTTPProvider, Web3
+from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
@@ -22,6 +22,7 @@ BlockTag = str | int
 _ATTEMPTS: Final = 2
 _PAUSE_SECONDS: Final = 0.2
 _SHOWN: Final = 300
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class EndpointRefused(ChainUnavailable):
@@ -37,35 +38,33 @@ class EndpointRefused(ChainUnavailable):
 class Endpoint:
     """Requests to one chain; ``url`` is for messages and holds no secret."""
 
-    def __init__(
-        self, w3: Web3, url: str | None = None, session: requests.Session | None = None
-    ) -> None:
-        self._w3 = w3
+    def __init__(self, provider: HTTPProvider, session: requests.Session) -> None:
+        self.url = shown_url(str(provider.endpoint_uri))
+        self._provider = provider
         self._session = session
-        self.url = shown_url(url) if url else type(w3.provider).__name__
         self._chain_id: int | None = None
 
     @classmethod
     def connect(cls, url: str, timeout_seconds: float = 20.0) -> Endpoint:
         """An endpoint at an http(s) address; nothing is sent yet."""
-        if urlsplit(url).scheme not in ("http", "https"):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
             raise ConfigError(
                 f"{shown_url(url)} is not an http(s) address", hint="--rpc http://127.0.0.1:8545"
             )
         session = requests.Session()
-        session.trust_env = False
+        session.trust_env = parts.hostname not in _LOOPBACK  # no proxy leads to oneself
         provider = HTTPProvider(
             url,
             request_kwargs={"timeout": timeout_seconds, "allow_redirects": False},
             session=session,
             exception_retry_configuration=None,
         )
-        return cls(Web3(provider), url, session)
+        return cls(provider, session)
 
     def close(self) -> None:
         """Let go of its connections; it opens new ones when asked again."""
-        if self._session is not None:
-            self._session.close()
+        self._session.close()
 
     def request(self, method: str, *params: Any) -> Any:
         """The result member of the answer, as it came.
@@ -76,7 +75,7 @@ class Endpoint:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                response = self._exchange(method, params)
+                response = self._provider.make_request(RPCEndpoint(method), list(params))
                 break
             except requests.ConnectionError as error:
                 if attempt + 1 == _ATTEMPTS:
@@ -87,13 +86,6 @@ class Endpoint:
             except (Web3Exception, ValueError, TypeError, RecursionError) as error:
                 raise self._unavailable("answers something else than JSON-RPC") from error
         return self._result(response)
-
-    def _exchange(self, method: str, params: tuple[Any, ...]) -> Any:
-        provider = self._w3.provider
-        if isinstance(provider, HTTPProvider):
-            return provider.make_request(RPCEndpoint(method), list(params))
-        function = provider.request_func(self._w3, self._w3.middleware_onion)
-        return function(RPCEndpoint(method), list(params))
 
     def _result(self, response: Any) -> Any:
         if not hasattr(response, "get"):
