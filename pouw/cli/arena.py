@@ -82,7 +82,7 @@ def deploy(
         **options,
     )
     settings = call.settings
-    endpoint = Endpoint(settings.rpc)
+    endpoint = Endpoint.connect(settings.rpc)
     block = endpoint.block_number()
     arena = deploy_arena(Sender(endpoint, load_account(settings)), parameters)
     call.output.result(

@@ -7,6 +7,7 @@ quick.
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:  # noqa: BLE001 - the outermost boundary: no traceback reaches a user
-        file = write_traceback(error)
+        file = write_traceback(error, _home(given))
         show_error(
             f"{type(error).__name__}: {error}",
             f"this is a bug in pouw; please report it with {file}",
@@ -97,11 +98,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def write_traceback(error: BaseException) -> Path:
+def _home(arguments: list[str]) -> Path:
+    """The private folder, as far as one can tell without the settings: they may be what broke."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--home" and following:
+            return Path(following)
+        if word.startswith("--home="):
+            return Path(word.removeprefix("--home="))
+    return Path(os.environ.get("POUW_HOME") or Path.home() / ".pouw")
+
+
+def write_traceback(error: BaseException, home: Path) -> Path:
     """Keep the traceback of a bug in a file, for a report; its path."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     text = "".join(traceback.format_exception(error))
-    for folder in (Path.home() / ".pouw", Path.cwd()):
+    for folder in (home, Path.cwd()):
         file = folder / f"crash-{stamp}.txt"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -54,23 +54,23 @@ ORACLE: Final = ("oracle", "run", "--report-margin", "8")
 # The budgets differ, so that two cores serve four trainers and the miners end up apart.
 MINERS: Final = (
     Actor("miner-1", ("miner", "run", *_MINING), 10),
-    Actor("miner-2", ("miner", "run", *_MINING, "--training-seconds", "45"), 10),
+    Actor("miner-2", ("miner", "run", *_MINING, "--training-seconds", "40"), 10),
     Actor("miner-3", ("miner", "run", *_MINING, "--training-seconds", "25"), 10),
 )
 OFFERS: Final = (
     Offer("brain2d", PUBLISHER, "Brain tissue, axial slices", 2, ETHER, 700_000, 850_000),
     Offer("poor", RIVAL, "Brain tissue, for a small reward", 2, ETHER // 10, 700_000, 0),
-    Offer("brain3d", PUBLISHER, "Brain tissue, sub-volumes", 3, 2 * ETHER, 600_000, 780_000),
+    Offer("brain3d", PUBLISHER, "Brain tissue, sub-volumes", 3, 2 * ETHER, 500_000, 780_000),
 )
 PLAYED: Final = ("brain2d", "brain3d")  # what the two rounds run
 NAMES: Final = (PUBLISHER, RIVAL, *HONEST, LIAR, COPYCAT, *ORACLES)
 
 
 def parameters(oracles: tuple[Address, ...]) -> Parameters:
-    """An arena whose rounds last minutes: 80 seconds of training, 62 of Phase 2."""
+    """An arena whose rounds last minutes: 90 seconds of training, 62 of Phase 2."""
     return Parameters(
         asset=ZERO_ADDRESS,
-        phase1=80,
+        phase1=90,
         key_window=12,
         reveal_window=25,
         report_window=25,

@@ -90,8 +90,9 @@ class Children:
         child = Child(name, process, log, lasting)
         self._children.append(child)
         if niceness:
+            own = os.getpriority(os.PRIO_PROCESS, 0)
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+                os.setpriority(os.PRIO_PROCESS, process.pid, min(19, own + niceness))
         return child
 
     def check(self) -> None:

@@ -81,7 +81,7 @@ class _Story:
             "data", [sys.executable, "-m", tasks.__name__, str(self._out / "data")], lasting=False
         )
         self.rpc = rpc or self._start_devnet()
-        endpoint = Endpoint(self.rpc)
+        endpoint = Endpoint.connect(self.rpc)
         say(f"chain {endpoint.chain_id()} at {endpoint.url}")
         self.cast.create()
         bank = Sender(endpoint, dev_account(0))

@@ -1,0 +1,205 @@
+"""Commands against a real chain: the embedded one."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from pouw.chain.accounts import dev_account
+from pouw.chain.devnet import Devnet
+from pouw.chain.reading import ArenaReader
+from pouw.cli.main import main
+from pouw.cli.publisher import read_recipe
+from pouw.documents import Caps
+from pouw.errors import ConfigError
+from pouw.ml.recipe import Proposal, recipe, small_unet
+
+ORACLE = dev_account(5).address
+
+
+@pytest.fixture(scope="module")
+def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Devnet(tmp_path_factory.mktemp("chain"), port=0, block_seconds=0) as devnet:
+        yield devnet.url
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rpc: str) -> Path:
+    """A folder with an account of the chain, its password and settings."""
+    monkeypatch.chdir(tmp_path)
+    keystore = Account.encrypt(dev_account(0).key, "correct horse", iterations=1024)
+    (tmp_path / "me.json").write_text(json.dumps(keystore))
+    (tmp_path / "secret").write_text("correct horse\n")
+    (tmp_path / "pouw.toml").write_text(
+        f'rpc = "{rpc}"\nkeystore = "me.json"\npassword_file = "secret"\nhome = "home"\n'
+    )
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The document that a command prints."""
+    assert main([*words, "--json"]) == 0, capsys.readouterr().err
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+@pytest.fixture
+def arena(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A fresh arena, named in the settings."""
+    deployed = run(capsys, "deploy", "--oracle", ORACLE, "--phase1", "60")
+    with (folder / "pouw.toml").open("a") as file:
+        file.write(f'arena = "{deployed["arena"]}"\nfrom_block = {deployed["from_block"]}\n')
+    return str(deployed["arena"])
+
+
+def test_deploy__windows_and_committee__are_those_asked_for(arena: str, rpc: str) -> None:
+    parameters = ArenaReader.open(rpc, arena).parameters()
+
+    assert parameters.phase1 == 60
+    assert parameters.oracles == (ORACLE,)
+    assert parameters.threshold == 1
+    assert parameters.min_reward == 10**16
+
+
+def test_deploy__senseless_parameters__are_refused_by_the_contract(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--oracle", ORACLE, "--threshold", "2"]) == 1
+    assert "InvalidParameter" in capsys.readouterr().err
+
+
+def test_status__of_an_idle_arena__says_what_to_do(
+    arena: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = run(capsys, "status")
+
+    assert document["arena"] == arena
+    assert document["phase"] == "idle"
+    assert document["pool"] == []
+    assert document["account"]["address"] == dev_account(0).address
+    assert "pouw publisher publish" in document["next"]
+
+
+def test_status__as_text__shows_the_same(arena: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+
+    shown = capsys.readouterr().out
+    assert arena in shown
+    assert "idle" in shown
+    assert "next: publish a task" in shown
+
+
+def test_status__arena_on_another_chain__is_explained(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--arena", ORACLE]) == 1
+    assert "no contract" in capsys.readouterr().err
+
+
+def test_sync__in_an_idle_arena__is_a_transaction(
+    arena: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "sync")["transaction"].startswith("0x")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("finalize",), "NotDecided"),
+        (("reclaim", "1"), "NotClosed"),
+        (("withdraw",), "has no credit"),
+    ],
+)
+def test_call__that_makes_no_sense_now__names_the_reason(
+    arena: str, words: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(words)) == 1
+
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert "Traceback" not in shown
+
+
+def test_publish__without_the_word_that_data_becomes_public__is_refused(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "scans").mkdir()
+
+    assert main(["publisher", "publish", "scans", "--reward", "1ether", "--minimum", "0.8"]) == 1
+
+    shown = capsys.readouterr().err
+    assert "public for ever" in shown.splitlines()[0]
+    assert "--data-will-be-public" in shown
+
+
+def test_oracle_run_once__in_an_idle_arena__waits(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keystore = Account.encrypt(dev_account(5).key, "correct horse", iterations=1024)
+    (folder / "oracle.json").write_text(json.dumps(keystore))
+
+    document = run(capsys, "oracle", "run", "--once", "--keystore", "oracle.json")
+
+    assert document["role"] == "oracle"
+    assert document["doing"] == "wait"
+    assert run(capsys, "oracle", "status")["doing"] == "wait"
+
+
+def test_audit__of_an_arena_without_rounds__agrees_and_writes_its_report(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = run(capsys, "node", "audit", "--out", "audit.json")
+
+    assert document["rounds"] == []
+    assert document["exit_code"] == 0
+    assert json.loads((folder / "audit.json").read_text()) == document
+    assert run(capsys, "node", "headers") == {"headers": []}
+
+
+def test_role_status__where_none_ran__says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["miner", "status"]) == 1
+    assert "no role has run" in capsys.readouterr().err
+
+
+def test_devnet__ended_by_its_parent__goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pouw.cli.main", "devnet", "--data", str(tmp_path / "chain")]
+    command += ["--port", "0", "--json", "--while-stdin-open"]
+    for _ in range(2):
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            document = json.loads(child.stdout.readline())
+            assert document["chain_id"] == 31337
+            child.communicate(timeout=60)
+        assert child.returncode == 0
+
+
+def test_recipe__written_and_read__is_the_same(tmp_path: Path) -> None:
+    proposal = Proposal(
+        small_unet(2, (8, 16)),
+        recipe((64, 64), overlap_ppm=250_000, spacing_um=()),
+        Caps(model_bytes=1 << 20, parameters=100_000, activation_bytes=1 << 28),
+    )
+    parts = {
+        "network": proposal.network.model_dump(mode="json"),
+        "inference": proposal.inference.model_dump(mode="json"),
+        "caps": proposal.caps.model_dump(mode="json"),
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(parts))
+
+    assert read_recipe(tmp_path / "recipe.json") == proposal
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"network": 1, "inference": 2, "caps": 3}'])
+def test_recipe__that_is_none__says_what_is_wrong(tmp_path: Path, text: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"recipe\.json"):
+        read_recipe(tmp_path / "recipe.json")

@@ -1,0 +1,137 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pouw.cli.loop import Ending, ending_by_signals, read_status, run_role
+from pouw.errors import ChainUnavailable, ConfigError, PouwError
+from pouw.roles.base import Status
+
+
+class Counting:
+    """A role that does nothing but count its steps, and ends the loop after some."""
+
+    def __init__(self, ending: Ending, steps: int, errors: tuple[PouwError, ...] = ()) -> None:
+        self.steps = 0
+        self.closed = False
+        self._ending = ending
+        self._last = steps
+        self._errors = list(errors)
+
+    def run_once(self) -> Status:
+        self.steps += 1
+        if self.steps >= self._last:
+            self._ending.set()
+        if self._errors:
+            raise self._errors.pop(0)
+        return Status("miner", "phase 1", "train", "commits end", {"step": self.steps})
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_run_role__until_it_is_ended__closes_the_role_and_writes_its_status(tmp_path: Path) -> None:
+    ending = Ending()
+    role = Counting(ending, 3)
+
+    status = run_role(role, tmp_path, ending, poll_seconds=0.01, once=False)
+
+    assert role.steps == 3
+    assert role.closed
+    assert status is not None
+    assert read_status(tmp_path) == {
+        "role": "miner",
+        "phase": "phase 1",
+        "doing": "train",
+        "next": "commits end",
+        "data": {"step": 3},
+    }
+
+
+def test_run_role__once__takes_one_step(tmp_path: Path) -> None:
+    role = Counting(Ending(), 9)
+    run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=True)
+    assert role.steps == 1
+    assert role.closed
+
+
+def test_run_role__error_that_may_pass__is_told_once_and_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending = Ending()
+    down = ChainUnavailable("the chain does not answer", hint="is it running?")
+    role = Counting(ending, 3, (down, down))
+
+    run_role(role, tmp_path, ending, poll_seconds=0.01, once=False)
+
+    shown = capsys.readouterr().err
+    assert role.steps == 3
+    assert shown.count("the chain does not answer") == 1
+    assert shown.count("is it running?") == 1
+
+
+def test_run_role__wrong_settings__end_it(tmp_path: Path) -> None:
+    role = Counting(Ending(), 9, (ConfigError("no such arena"),))
+    with pytest.raises(ConfigError):
+        run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=False)
+    assert role.closed
+
+
+def test_run_role__bug__ends_it_with_its_children(tmp_path: Path) -> None:
+    class Broken(Counting):
+        def run_once(self) -> Status:
+            raise ZeroDivisionError
+
+    role = Broken(Ending(), 9)
+    with pytest.raises(ZeroDivisionError):
+        run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=False)
+    assert role.closed
+
+
+def test_run_role__same_status_again__is_printed_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending = Ending()
+    run_role(Counting(ending, 4), tmp_path, ending, poll_seconds=0.01, once=False)
+    assert capsys.readouterr().err.count("phase 1: train") == 1
+
+
+def test_read_status__of_a_home_without_one__is_none(tmp_path: Path) -> None:
+    assert read_status(tmp_path) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ending__signal__wakes_who_waits_and_restores_handlers(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with ending_by_signals() as ending:
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        begun = time.monotonic()
+        assert ending.wait(30)
+        assert time.monotonic() - begun < 10
+    assert signal.getsignal(number) is before
+
+
+def test_ending__second_interrupt__interrupts_at_once() -> None:
+    with ending_by_signals() as ending:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ending.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ending__time_out__is_not_the_end() -> None:
+    assert not Ending().wait(0.01)
+
+
+def test_ending__standard_input_closes__ends() -> None:
+    code = "from pouw.cli.loop import Ending; e = Ending(); e.watch_stdin(); print(e.wait(30))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        out, _ = child.communicate("a line changes nothing\n", timeout=60)
+    assert out == "True\n"
