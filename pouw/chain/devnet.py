@@ -58,6 +58,7 @@ class Devnet:
         self._block_seconds = block_seconds
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._closed = False
         self._failure: ChainError | None = None
         self._threads: list[threading.Thread] = []
         self.chain = DevChain(directory, automine=block_seconds == 0)
@@ -101,7 +102,9 @@ class Devnet:
         self._threads.clear()
         self._server.server_close()
         with self._lock:
-            self.chain.close()
+            if not self._closed:
+                self._closed = True
+                self.chain.close()
 
     def serve_forever(self) -> None:
         """Serve until ``stop`` or an interrupt; ChainError where the chain cannot go on."""
@@ -167,6 +170,9 @@ class Devnet:
         try:
             method, params = _parts(request)
             with self._lock:
+                if self._closed:
+                    # A connection that outlived the chain: dropped, so that its client comes anew.
+                    raise ConnectionAbortedError
                 result = self._methods.answer(method, params)
         except RpcError as error:
             return _failed(identity, error)

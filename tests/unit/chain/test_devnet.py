@@ -126,6 +126,40 @@ def test_restart__after_transactions_and_a_pause__same_head_then_present_time(
     again.close()
 
 
+def test_restart__on_the_same_port__old_connections_find_the_new_chain(tmp_path: Path) -> None:
+    with Devnet(tmp_path, port=0, block_seconds=0) as devnet:
+        port = devnet.port
+        endpoint = Endpoint.connect(devnet.url)
+        sender = Sender(endpoint, dev_account(0))
+        first = sender.transact(_transfer())
+    with Devnet(tmp_path, port=port, block_seconds=0):
+        assert sender.receipt(first.transaction_hash) == first
+        assert sender.transact(_transfer()).block_number == first.block_number + 1
+    endpoint.close()
+
+
+def test_process__killed_outright__loses_no_closed_block(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from pouw.chain.devnet import Devnet;"
+        "devnet = Devnet(Path(sys.argv[1]), port=0); print(devnet.url, flush=True);"
+        "devnet.serve_forever()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    endpoint = Endpoint.connect(process.stdout.readline().strip())
+    receipt = Sender(endpoint, dev_account(0), confirmations=2).transact(_transfer())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    endpoint.close()
+    again = DevChain(tmp_path, automine=False)
+    assert again.evm.blocks[receipt.block_number].header.hash == receipt.block_hash
+    assert again.place_of(receipt.transaction_hash) == (receipt.block_number, 0)
+    again.close()
+
+
 def test_restart__after_a_crash_in_the_middle_of_a_line__drops_the_line(tmp_path: Path) -> None:
     chain = DevChain(tmp_path, automine=True)
     chain.submit(_signed(0, 0))
