@@ -11,10 +11,11 @@ from pouw.cli.adapters import load_account, open_arena
 from pouw.cli.options import CALLER, Call, Command, example, settings_options
 from pouw.cli.output import amount
 from pouw.cli.values import ADDRESS, AMOUNT
-from pouw.errors import ConfigError
+from pouw.errors import ChainUnavailable, ConfigError
 from pouw.types import ZERO_ADDRESS, Address, Parameters
 
 if TYPE_CHECKING:
+    from pouw.chain.reading import ArenaReader
     from pouw.chain.tx import Receipt
 
 _MINUTE, _HOUR = 60, 3600
@@ -83,13 +84,23 @@ def deploy(
     )
     settings = call.settings
     endpoint = Endpoint.connect(settings.rpc)
-    block = endpoint.block_number()
+    before = endpoint.block_number()
     arena = deploy_arena(Sender(endpoint, load_account(settings)), parameters)
+    block = deployment_block(arena, before)
     call.output.result(
         {"arena": arena.address, "from_block": block, "chain_id": arena.chain_id},
         f"arena {arena.address} on chain {arena.chain_id}\n"
         f'pouw.toml: arena = "{arena.address}", from_block = {block}',
     )
+
+
+def deployment_block(arena: ArenaReader, before: int) -> int:
+    """The first block after ``before`` at which the arena is there: its history begins with it."""
+    endpoint = arena.endpoint
+    for number in range(before + 1, endpoint.block_number() + 1):
+        if endpoint.data("eth_getCode", arena.address, hex(number)):
+            return number
+    raise ChainUnavailable(f"the chain at {endpoint.url} lost the arena again")
 
 
 @click.command(epilog=example("pouw sync --keystore me.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pouw.cli.arena import deployment_block
 from pouw.cli.demo import cast as people
 from pouw.cli.demo import tasks
 from pouw.cli.demo.children import Child, Children, pouw, tail
@@ -73,7 +75,7 @@ class _Story:
         """Chain, accounts, money, arena and data."""
         from pouw.chain.accounts import dev_account
         from pouw.chain.arena import deploy
-        from pouw.chain.rpc import Endpoint
+        from pouw.chain.rpc import Endpoint, EndpointRefused
         from pouw.chain.tx import Sender
 
         say = self._screen.say
@@ -83,13 +85,18 @@ class _Story:
         self.rpc = rpc or self._start_devnet()
         endpoint = Endpoint.connect(self.rpc)
         say(f"chain {endpoint.chain_id()} at {endpoint.url}")
+        if rpc:
+            # A chain that mines only when it is sent something never gets past a deadline.
+            with contextlib.suppress(EndpointRefused):
+                endpoint.request("evm_setIntervalMining", 1)
         self.cast.create()
         bank = Sender(endpoint, dev_account(0))
         self.cast.fund(bank)
-        self.from_block = endpoint.block_number()
+        before = endpoint.block_number()
         oracles = tuple(self.cast.addresses[name] for name in people.ORACLES)
         parameters = people.parameters(oracles)
         self.arena = deploy(bank, parameters)
+        self.from_block = deployment_block(self.arena, before)
         self.cast.configure(self.rpc, self.arena.address, self.from_block)
         self._chronicle = Chronicle(self.arena, self.cast, self.from_block)
         say(

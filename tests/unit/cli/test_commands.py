@@ -110,7 +110,7 @@ def test_sync__in_an_idle_arena__is_a_transaction(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("finalize",), "NotDecided"),
+        (("finalize",), "NotLive"),
         (("reclaim", "1"), "NotClosed"),
         (("withdraw",), "has no credit"),
     ],
