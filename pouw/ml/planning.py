@@ -25,7 +25,7 @@ class PlanningPolicy:
     quantile_ppm: int = 950_000
     window: int = 64
     safety_ppm: int = 1_500_000
-    reserve_ms: int = 250
+    reserve_ms: int = 1_000
     first_step_ms: int = 1_000
     first_closing_ms: int = 2_000
 

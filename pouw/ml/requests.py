@@ -45,6 +45,7 @@ class Record(Part):
 class TrainingSettings(Record):
     """How a miner trains; his own choice, and part of what a stranger needs to repeat it.
 
+    ``batch_size`` None: as many patches a step as hold about 40,000 pixels or voxels, at least one.
     The learning rate rises over ``warmup_ppm`` of the budget to ``learning_rate_ppm`` and falls to
     zero along a half cosine. ``foreground_ppm``: the share of patches centred on a foreground
     voxel. ``flips``: mirror patches along every axis at random. ``intensity_ppm``: the strength of
@@ -52,14 +53,14 @@ class TrainingSettings(Record):
     averaged weights, which are the model (0: the trained weights themselves).
     """
 
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 4
-    learning_rate_ppm: Annotated[int, Field(ge=1, le=1_000_000)] = 3_000
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    learning_rate_ppm: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     weight_decay_ppm: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     warmup_ppm: Ppm = 20_000
     gradient_norm_ppm: Positive = 5_000_000
     foreground_ppm: Ppm = 333_333
     flips: bool = True
-    intensity_ppm: Ppm = 300_000
+    intensity_ppm: Ppm = 200_000
     ema_ppm: Ppm = 990_000
 
 

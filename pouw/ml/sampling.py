@@ -6,6 +6,7 @@ step without the ones before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from pouw.types import SCORE_ONE_PPM
 
 _ANCHORS_PER_LABEL = 1024
 _NOISE_SHARE = 0.5
+# Small batches learn most a second on one CPU thread.
+_VOXELS_PER_STEP = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,13 @@ class PatchSampler:
         self._patch = tuple(patch)
         self._seed = seed
         self._settings = settings
+        automatic = max(1, round(_VOXELS_PER_STEP / math.prod(patch)))
+        self.batch_size = settings.batch_size or automatic
 
     def batch(self, step: int) -> tuple[Image, NDArray[np.int64]]:
         """Images (B, C, *patch) and labels (B, 1, *patch) of a step."""
         random = step_generator(self._seed, step)
-        pairs = [self._draw(random) for _ in range(self._settings.batch_size)]
+        pairs = [self._draw(random) for _ in range(self.batch_size)]
         images = np.stack([image for image, _ in pairs])
         labels = np.stack([label for _, label in pairs])[:, np.newaxis].astype(np.int64)
         return images, labels

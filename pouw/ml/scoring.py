@@ -24,7 +24,13 @@ from pouw.errors import ConfigError, DataError, ModelError, ModelTooLarge, PouwE
 from pouw.files import atomic_file
 from pouw.ml.checkpoint import load_model
 from pouw.ml.data import CaseFile, Image, Label, load_case, read_dataset
-from pouw.ml.device import choose_device, describe_device, describe_software, make_repeatable
+from pouw.ml.device import (
+    choose_device,
+    describe_device,
+    describe_software,
+    make_repeatable,
+    settle_imports,
+)
 from pouw.ml.dice import case_counts, score_ppm
 from pouw.ml.inference import predict, prepare, to_stored_grid, windows_at_once
 from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRequest
@@ -188,6 +194,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
+    settle_imports()
     # Whatever a library prints from here on goes to standard error.
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)

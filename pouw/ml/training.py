@@ -20,7 +20,13 @@ from pouw.errors import PouwError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.checkpoint import CheckpointState
 from pouw.ml.data import CaseFile, Image, Label, load_case, read_dataset, split_validation
-from pouw.ml.device import choose_device, describe_device, describe_software, make_repeatable
+from pouw.ml.device import (
+    choose_device,
+    describe_device,
+    describe_software,
+    make_repeatable,
+    settle_imports,
+)
 from pouw.ml.inference import prepare, prepare_label
 from pouw.ml.learner import Learner, learning_rate, warm_up
 from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm
@@ -34,6 +40,7 @@ _LOSS_MEMORY = 0.95
 _VALIDATION_SHARE = 0.1
 _LEAST_VALIDATION_MS = 500.0
 _FIRST_WRITING_MS = 1_000
+_LEAST_WRITING_MS = 500.0
 
 
 def now_ms() -> float:
@@ -196,7 +203,7 @@ class Training:
         digest = self._learner.save(folder / snapshot.model, folder / snapshot.checkpoint, state)
         self._folder.add(snapshot)
         self._last, self._last_sha256, self._schedule = snapshot, digest.hex(), []
-        self._writing_ms = 2 * (now_ms() - validated)
+        self._writing_ms = max(2 * (now_ms() - validated), _LEAST_WRITING_MS)
         self._planner.observe_closing(now_ms() - begun)
 
 
@@ -213,12 +220,11 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, end)
     parent = os.getppid()
-    path = arguments[0]
-    if path == "-":
-        warm_up()
-        path = sys.stdin.readline().strip()
-        if not path:
-            return 0
+    warm_up()
+    settle_imports()
+    path = arguments[0] if arguments[0] != "-" else sys.stdin.readline().strip()
+    if not path:
+        return 0
     try:
         request = TrainingRequest.parse(_read(Path(path)))
         Training(request, lambda: ended or os.getppid() != parent).run()

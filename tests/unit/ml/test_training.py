@@ -62,7 +62,10 @@ def sampler(seed: bytes = b"s" * 32, **settings: object) -> PatchSampler:
     image = random.normal(0, 1, (1, 20, 12, 6)).astype(np.float32)
     label = (image[0] > 1).astype(np.uint8)
     return PatchSampler(
-        items_of(image, label, (16, 16)), (16, 16), seed, TrainingSettings(**settings)
+        items_of(image, label, (16, 16)),
+        (16, 16),
+        seed,
+        TrainingSettings(**{"batch_size": 4, **settings}),
     )
 
 
@@ -86,6 +89,13 @@ def test_batch__image_and_label__cut_and_mirrored_together() -> None:
         images, labels = batches.batch(step)
         np.testing.assert_array_equal(labels, images > 1)
         assert labels.any(axis=(1, 2, 3)).all()
+
+
+def test_batch_size__not_given__follows_the_size_of_a_patch() -> None:
+    flat, deep = np.zeros((1, 96, 96, 2), np.float32), np.zeros((1, 64, 64, 16), np.float32)
+    for image, patch, expected in ((flat, (96, 96), 4), (deep, (64, 64, 16), 1)):
+        items = items_of(image, image[0].astype(np.uint8), patch)
+        assert PatchSampler(items, patch, b"s", TrainingSettings()).batch_size == expected
 
 
 def test_learning_rate__over_the_budget__rises_then_falls_to_zero() -> None:
