@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
+from pouw.cli.crash import write_traceback
 from pouw.errors import ConfigError, PouwError
 
 if TYPE_CHECKING:
@@ -110,7 +111,12 @@ def print_notice(notice: Notice) -> None:
 def run_role(
     role: Role, home: Path, ending: Ending, *, poll_seconds: float, once: bool
 ) -> Status | None:
-    """Drive ``role`` until ``ending``; its last status. A ConfigError ends it and is raised."""
+    """Drive ``role`` until ``ending``; its last status.
+
+    A ConfigError ends it and is raised: that needs a person. A bug leaves its traceback in ``home``
+    and the loop goes on: a publisher who stops at a deadline loses his bond. With ``once`` every
+    error is raised.
+    """
     speaker = _Speaker(home)
     pause, status = poll_seconds, None
     try:
@@ -125,7 +131,12 @@ def run_role(
             except PouwError as error:
                 if once:
                     raise
-                speaker.error(error)
+                speaker.error(str(error), error.hint)
+                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+            except Exception as error:  # the outermost loop of a daemon: it logs and goes on
+                if once:
+                    raise
+                speaker.bug(error)
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
             if once:
                 break
@@ -156,13 +167,18 @@ class _Speaker:
             fresh.write_text(document + "\n")
             fresh.replace(self._file)
 
-    def error(self, error: PouwError) -> None:
-        line = str(error)
+    def error(self, line: str, hint: str | None) -> None:
         if line != self._said:
             self._said = line
             click.echo(f"{_clock()} error: {' '.join(line.split())}", err=True)
-            if error.hint:
-                click.echo(f"{_clock()} hint: {error.hint}", err=True)
+            if hint:
+                click.echo(f"{_clock()} hint: {hint}", err=True)
+
+    def bug(self, error: Exception) -> None:
+        line = f"{type(error).__name__}: {error}"
+        if line != self._said:
+            file = write_traceback(error, self._file.parent)
+            self.error(line, f"this is a bug in pouw; please report it with {file}")
 
 
 def read_status(home: Path) -> dict[str, Any] | None:

@@ -6,16 +6,15 @@ quick.
 
 from __future__ import annotations
 
-import datetime
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 import pouw
+from pouw.cli.crash import write_traceback
 from pouw.cli.output import show_error
 from pouw.errors import PouwError
 
@@ -106,22 +105,6 @@ def _home(arguments: list[str]) -> Path:
         if word.startswith("--home="):
             return Path(word.removeprefix("--home="))
     return Path(os.environ.get("POUW_HOME") or Path.home() / ".pouw")
-
-
-def write_traceback(error: BaseException, home: Path) -> Path:
-    """Keep the traceback of a bug in a file, for a report; its path."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
-    text = "".join(traceback.format_exception(error))
-    for folder in (home, Path.cwd()):
-        file = folder / f"crash-{stamp}.txt"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        except OSError:
-            continue
-        return file
-    sys.stderr.write(text)
-    return Path("the lines above")
 
 
 if __name__ == "__main__":

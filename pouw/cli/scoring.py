@@ -9,7 +9,7 @@ import click
 
 from pouw.cli.options import Call, example, settings_options
 from pouw.cli.output import score as shown
-from pouw.errors import ModelError, ProcessError
+from pouw.errors import ConfigError, ModelError, ProcessError
 
 if TYPE_CHECKING:
     from pouw.documents import TaskSpec
@@ -21,19 +21,22 @@ _PATH = click.Path(path_type=Path, exists=True)
 @click.command(
     epilog=example(
         "pouw score model.safetensors opened/test --spec spec.json",
-        "pouw score model.safetensors opened/test --spec spec.json --predictions out",
+        "pouw score demo/20251122-170000/rounds/1/models/miner-1.safetensors \\",
+        "    demo/20251122-170000/rounds/1/test --predictions out",
     )
 )
 @settings_options()
 @click.argument("model", type=_PATH)
 @click.argument("data", type=_PATH)
-@click.option("--spec", type=_PATH, required=True, help="The TaskSpec (canonical JSON).")
+@click.option(
+    "--spec", type=_PATH, help="The TaskSpec (default: spec.json beside DATA or beside MODEL)."
+)
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for one label map a case (NAME.npy).",
 )
-def score(call: Call, model: Path, data: Path, spec: Path, predictions: Path | None) -> None:
+def score(call: Call, model: Path, data: Path, spec: Path | None, predictions: Path | None) -> None:
     """Score MODEL (safetensors) on the labelled test cases of the folder DATA.
 
     The same code, recipe and arithmetic as the oracles': float32, integer Dice, floored to ppm.
@@ -41,12 +44,22 @@ def score(call: Call, model: Path, data: Path, spec: Path, predictions: Path | N
     from pouw.documents import TaskSpec
     from pouw.ml.scoring import score as score_model
 
-    task = TaskSpec.parse(spec.read_bytes())
+    task = TaskSpec.parse((spec or _spec_beside(data, model)).read_bytes())
     answer = score_model(model, data, task, predictions)
     if answer.score_ppm is None:
         kind = ModelError if answer.reason in ("model", "caps") else ProcessError
         raise kind(f"{model} was not scored ({answer.reason}): {answer.detail}")
     call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
+
+
+def _spec_beside(*paths: Path) -> Path:
+    for path in paths:
+        found = path.resolve().parent / "spec.json"
+        if found.is_file():
+            return found
+    raise ConfigError(
+        "which task is the model for?", hint="name its TaskSpec with --spec spec.json"
+    )
 
 
 def _lines(answer: ScoringAnswer, task: TaskSpec) -> str:

@@ -82,14 +82,36 @@ def test_run_role__wrong_settings__end_it(tmp_path: Path) -> None:
     assert role.closed
 
 
-def test_run_role__bug__ends_it_with_its_children(tmp_path: Path) -> None:
+def test_run_role__bug__leaves_one_traceback_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Counting):
+        def run_once(self) -> Status:
+            if self.steps < 2:
+                self.steps += 1
+                raise ZeroDivisionError("nobody expected this")
+            return super().run_once()
+
+    ending = Ending()
+    role = Broken(ending, 3)
+    run_role(role, tmp_path, ending, poll_seconds=0.01, once=False)
+
+    shown = capsys.readouterr().err
+    (file,) = tmp_path.glob("crash-*.txt")
+    assert role.steps == 3
+    assert "nobody expected this" in file.read_text()
+    assert shown.count("this is a bug in pouw") == 1
+    assert "Traceback" not in shown
+
+
+def test_run_role__bug_in_a_single_step__is_raised(tmp_path: Path) -> None:
     class Broken(Counting):
         def run_once(self) -> Status:
             raise ZeroDivisionError
 
     role = Broken(Ending(), 9)
     with pytest.raises(ZeroDivisionError):
-        run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=False)
+        run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=True)
     assert role.closed
 
 

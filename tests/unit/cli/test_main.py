@@ -7,7 +7,8 @@ import click
 import pytest
 
 from pouw.chain.accounts import load_keystore
-from pouw.cli.main import cli, main, write_traceback
+from pouw.cli.crash import write_traceback
+from pouw.cli.main import cli, main
 from pouw.errors import ChainUnavailable
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
