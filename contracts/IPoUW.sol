@@ -308,14 +308,10 @@ interface IPoUW {
     /// @param reward escrowed reward
     /// @param hint a pooled task that ranks right above the new one (`hintFor`), 0 for the head
     /// @return taskId the new task's id
-    function publish(
-        bytes32 specDigest,
-        bytes32 keyHash,
-        uint32 minScore,
-        bool first,
-        uint128 reward,
-        uint64 hint
-    ) external payable returns (uint64 taskId);
+    function publish(bytes32 specDigest, bytes32 keyHash, uint32 minScore, bool first, uint128 reward, uint64 hint)
+        external
+        payable
+        returns (uint64 taskId);
 
     /// @notice Raise the reward (and with it the bond) of a pooled task, which moves up.
     ///
@@ -364,13 +360,9 @@ interface IPoUW {
     /// - the claim is at least the task's `minScore` and at most 1,000,000;
     /// - `signature` is the caller's EIP-712 signature of the reveal (65 bytes, low s);
     /// - the call brings exactly the miner's bond.
-    function reveal(
-        uint64 round,
-        bytes32 manifestDigest,
-        uint32 claimedScore,
-        bytes32 salt,
-        bytes calldata signature
-    ) external payable;
+    function reveal(uint64 round, bytes32 manifestDigest, uint32 claimedScore, bytes32 salt, bytes calldata signature)
+        external
+        payable;
 
     /// @notice Vote on the outcome. `threshold` equal votes are the outcome.
     ///

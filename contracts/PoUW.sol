@@ -1,105 +1,54 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
+import {Escrow} from "./Escrow.sol";
 import {IPoUW} from "./IPoUW.sol";
 import {TaskQueue} from "./TaskQueue.sol";
+import {Terms} from "./Terms.sol";
 
 /// @title One arena of proof of useful work
-/// @notice See `IPoUW` for the protocol and what every call requires.
+/// @notice See `IPoUW` for the protocol and what every call requires, `Terms` for the deployment's parameters, `Escrow`
+/// for money in and out.
 /// @dev Every call follows the same beats: settle the pool, check, effect, event, transfer last. `_sync` is two ifs
 /// that cannot revert or loop. A task is never selected before t1 of the live round, so its data key is never
 /// released before that round's t6: rounds do not overlap, and whoever releases a key closes the round before.
-contract PoUW is IPoUW, EIP712 {
-    using SafeERC20 for IERC20;
+contract PoUW is Terms, Escrow, EIP712 {
     using TaskQueue for mapping(uint64 taskId => Task);
 
-    uint256 private constant BPS = 10_000;
-    uint256 private constant MAX_ORACLES = 16;
     uint32 private constant MAX_SCORE = 1_000_000;
-    /// @dev Bounds every window, so that no sum of deadlines leaves 40 bits before the year 36,000.
-    uint40 private constant MAX_WINDOW = 365 days;
-
     bytes32 private constant COMMIT_TYPEHASH = keccak256(
         "Commit(uint256 chainId,address arena,uint64 round,address miner,bytes32 manifestDigest,bytes32 salt)"
     );
     bytes32 private constant REVEAL_TYPEHASH =
         keccak256("Reveal(uint64 round,address miner,bytes32 manifestDigest,uint32 claimedScore)");
 
-    address private immutable ASSET;
-    uint40 private immutable PHASE1;
-    uint40 private immutable KEY_WINDOW;
-    uint40 private immutable REVEAL_WINDOW;
-    uint40 private immutable REPORT_WINDOW;
-    uint40 private immutable CHALLENGE_WINDOW;
-    uint40 private immutable RULING_WINDOW;
-    uint40 private immutable PHASE2;
-    uint128 private immutable MIN_REWARD;
-    uint16 private immutable PUBLISHER_BOND_BPS;
-    uint16 private immutable ORACLE_FEE_BPS;
-    uint128 private immutable MINER_BOND;
-    uint128 private immutable CHALLENGE_BOND;
-    uint8 private immutable THRESHOLD;
-    address private immutable ARBITER;
+    /// @dev The parent of the first header.
     bytes32 private immutable GENESIS;
 
-    address[] private _oracles;
-    /// @dev Place in `_oracles` plus one; 0: not of the committee.
-    mapping(address oracle => uint256 seat) private _seats;
     Arena private _arena;
     /// @dev `poolHistory` just before the selected task was selected.
     bytes32 private _selectedHistory;
     mapping(uint64 taskId => Task) private _tasks;
     mapping(uint64 round => Round) private _rounds;
     mapping(uint64 round => mapping(address miner => Entry)) private _entries;
-    mapping(uint64 round => mapping(bytes32 outcome => uint256 bitmap)) private _votes;
+    mapping(uint64 round => mapping(bytes32 outcome => uint16 bitmap)) private _votes;
 
     /// @inheritdoc IPoUW
     bytes32 public poolHistory;
-    /// @inheritdoc IPoUW
-    mapping(address account => uint256) public credits;
 
-    constructor(Parameters memory p) EIP712("PoUW", "1") {
-        _checkParameters(p);
-        ASSET = p.asset;
-        PHASE1 = p.phase1;
-        KEY_WINDOW = p.keyWindow;
-        REVEAL_WINDOW = p.revealWindow;
-        REPORT_WINDOW = p.reportWindow;
-        CHALLENGE_WINDOW = p.challengeWindow;
-        RULING_WINDOW = p.rulingWindow;
-        PHASE2 = p.keyWindow + p.revealWindow + p.reportWindow + p.challengeWindow + p.rulingWindow;
-        MIN_REWARD = p.minReward;
-        PUBLISHER_BOND_BPS = p.publisherBondBps;
-        ORACLE_FEE_BPS = p.oracleFeeBps;
-        MINER_BOND = p.minerBond;
-        CHALLENGE_BOND = p.challengeBond;
-        THRESHOLD = p.threshold;
-        ARBITER = p.arbiter;
+    constructor(Parameters memory p) Terms(p) Escrow(p.asset) EIP712("PoUW", "1") {
         GENESIS = _domainSeparatorV4();
-        for (uint256 i = 0; i < p.oracles.length; ++i) {
-            address oracle = p.oracles[i];
-            if (oracle == address(0) || _seats[oracle] != 0) revert InvalidParameter("oracles");
-            _seats[oracle] = i + 1;
-        }
-        _oracles = p.oracles;
     }
 
-    // ------------------------------------------------------------------ tasks
-
     /// @inheritdoc IPoUW
-    function publish(
-        bytes32 specDigest,
-        bytes32 keyHash,
-        uint32 minScore,
-        bool first,
-        uint128 reward,
-        uint64 hint
-    ) external payable returns (uint64 taskId) {
+    function publish(bytes32 specDigest, bytes32 keyHash, uint32 minScore, bool first, uint128 reward, uint64 hint)
+        external
+        payable
+        returns (uint64 taskId)
+    {
         _sync();
         if (reward < MIN_REWARD) revert RewardTooSmall(reward, MIN_REWARD);
         if (minScore > MAX_SCORE) revert InvalidScore(minScore);
@@ -153,11 +102,10 @@ contract PoUW is IPoUW, EIP712 {
         _sync();
         Arena memory a = _arena;
         if (a.selected == 0) revert NothingSelected();
-        uint256 opens = uint256(a.selectedAt) + PHASE2;
-        if (block.timestamp < opens) revert TooEarly(block.timestamp, opens);
+        _requireFrom(a.selectedAt + OPENS);
         Task storage task = _tasks[a.selected];
         if (keccak256(abi.encode(dataKey)) != task.keyHash) revert WrongKey(dataKey);
-        // Selected at or after t1 of the live round, opened PHASE2 later: past its t6, so it is decided.
+        // Selected at or after t1 of the live round, OPENS later: not before its t6, so it is decided.
         if (a.live) _close(a.rounds);
 
         uint64 number = a.rounds + 1;
@@ -171,13 +119,11 @@ contract PoUW is IPoUW, EIP712 {
         emit DataKeyReleased(number, taskId, dataKey, t0, history);
     }
 
-    // ------------------------------------------------------------------ rounds
-
     /// @inheritdoc IPoUW
     function commit(uint64 round, bytes32 commitment) external {
         uint256 t0 = _rounds[round].t0;
         if (t0 == 0) revert NotLive(round);
-        _requireBefore(t0 + PHASE1);
+        _requireBefore(t0 + T1);
 
         uint40 committedAt = uint40(block.timestamp);
         _entries[round][msg.sender] =
@@ -192,8 +138,8 @@ contract PoUW is IPoUW, EIP712 {
         if (!a.live) revert NotLive(a.rounds);
         Round storage r = _rounds[a.rounds];
         if (r.opened) revert TestAlreadyOpen(a.rounds);
-        uint256 t1 = uint256(r.t0) + PHASE1;
-        _requireWithin(t1, t1 + KEY_WINDOW);
+        _requireFrom(r.t0 + T1);
+        _requireBefore(r.t0 + T2);
         bytes32 dataKey = keccak256(abi.encode(testKey));
         if (keccak256(abi.encode(dataKey)) != _tasks[r.taskId].keyHash) revert WrongKey(testKey);
 
@@ -202,16 +148,13 @@ contract PoUW is IPoUW, EIP712 {
     }
 
     /// @inheritdoc IPoUW
-    function reveal(
-        uint64 round,
-        bytes32 manifestDigest,
-        uint32 claimedScore,
-        bytes32 salt,
-        bytes calldata signature
-    ) external payable {
+    function reveal(uint64 round, bytes32 manifestDigest, uint32 claimedScore, bytes32 salt, bytes calldata signature)
+        external
+        payable
+    {
         Round storage r = _rounds[round];
         if (!r.opened) revert TestNotOpen(round);
-        _requireBefore(_t3(r));
+        _requireBefore(r.t0 + T3);
         Entry storage entry = _entries[round][msg.sender];
         if (entry.state != EntryState.Committed) revert NothingCommitted(round, msg.sender);
         bytes32 commitment = commitmentOf(round, msg.sender, manifestDigest, salt);
@@ -233,28 +176,26 @@ contract PoUW is IPoUW, EIP712 {
 
     /// @inheritdoc IPoUW
     function report(uint64 round, Verdict verdict, address winner, bytes32 evidenceDigest) external {
-        uint256 seat = _seats[msg.sender];
-        if (seat == 0) revert NotOracle(msg.sender);
+        uint16 bit = _bits[msg.sender];
+        if (bit == 0) revert NotOracle(msg.sender);
         Round storage r = _rounds[round];
         if (!r.opened) revert TestNotOpen(round);
-        uint256 t3 = _t3(r);
-        _requireWithin(t3, t3 + REPORT_WINDOW);
-        uint256 bit = 1 << (seat - 1);
+        _requireFrom(r.t0 + T3);
+        _requireBefore(r.t0 + T4);
         if (r.voted & bit != 0) revert AlreadyVoted(round, msg.sender);
         _checkVerdict(round, verdict, winner);
 
+        mapping(bytes32 outcome => uint16) storage votesFor = _votes[round];
         bytes32 outcome = _outcome(verdict, winner);
-        uint256 voters = _votes[round][outcome] | bit;
-        _votes[round][outcome] = voters;
-        r.voted |= uint16(bit);
-        // More than half of the committee decides, so no second outcome can get here.
-        if (r.verdict == Verdict.None) {
-            if (_count(voters) >= THRESHOLD) {
+        uint16 voters = votesFor[outcome] | bit;
+        votesFor[outcome] = voters;
+        r.voted |= bit;
+        // More than half of the committee decides: once an outcome has the votes, no other can get them.
+        if (_count(voters) >= THRESHOLD) {
+            r.voters = voters;
+            if (r.verdict == Verdict.None) {
                 (r.verdict, r.winner, r.evidenceDigest) = (verdict, winner, evidenceDigest);
-                r.voters = uint16(voters);
             }
-        } else if (r.verdict == verdict && r.winner == winner) {
-            r.voters = uint16(voters);
         }
         emit Reported(round, msg.sender, verdict, winner, evidenceDigest);
     }
@@ -264,8 +205,8 @@ contract PoUW is IPoUW, EIP712 {
         Round storage r = _rounds[round];
         if (ARBITER == address(0) || r.challenged) revert NotChallengeable(round);
         if (!r.opened) revert TestNotOpen(round);
-        uint256 t4 = _t3(r) + REPORT_WINDOW;
-        _requireWithin(t4, t4 + CHALLENGE_WINDOW);
+        _requireFrom(r.t0 + T4);
+        _requireBefore(r.t0 + T5);
 
         (r.challenged, r.challenger) = (true, msg.sender);
         emit Challenged(round, msg.sender);
@@ -278,7 +219,7 @@ contract PoUW is IPoUW, EIP712 {
         if (msg.sender != ARBITER) revert NotArbiter(msg.sender);
         Round storage r = _rounds[round];
         if (!r.challenged || r.ruled) revert NotRulable(round);
-        _requireBefore(uint256(r.t0) + PHASE1 + PHASE2);
+        _requireBefore(r.t0 + T6);
         _checkVerdict(round, verdict, winner);
 
         bool changed = r.verdict != verdict || r.winner != winner;
@@ -302,41 +243,23 @@ contract PoUW is IPoUW, EIP712 {
         _sync();
     }
 
-    // ------------------------------------------------------------------ money
-
     /// @inheritdoc IPoUW
     function reclaim(uint64 round, address miner) external {
         Round storage r = _rounds[round];
         if (r.header == 0) revert NotClosed(round);
-        Entry storage entry = _entries[round][miner];
+        mapping(address => Entry) storage entriesOf = _entries[round];
+        Entry storage entry = entriesOf[miner];
         if (entry.state != EntryState.Revealed) revert NothingToReclaim(round, miner);
+        address winner = r.winner;
+        bool burned = winner == address(0)
+            ? r.verdict == Verdict.NoTrueClaim
+            : _ranksAbove(_tasks[r.taskId].first, entry, miner, entriesOf[winner], winner);
 
         entry.state = EntryState.Reclaimed;
-        bool burned = r.verdict == Verdict.NoTrueClaim
-            || (r.verdict == Verdict.Winner && miner != r.winner && _ranksAboveWinner(round, miner));
         emit Reclaimed(round, miner, burned);
 
         _credit(burned ? address(0) : miner, MINER_BOND);
     }
-
-    /// @inheritdoc IPoUW
-    function withdraw(address to) external returns (uint256 amount) {
-        if (to == address(0)) revert InvalidReceiver();
-        amount = credits[msg.sender];
-        if (amount == 0) revert NothingToWithdraw(msg.sender);
-
-        credits[msg.sender] = 0;
-        emit Withdrawn(msg.sender, to, amount);
-
-        if (ASSET == address(0)) {
-            (bool sent,) = to.call{value: amount}("");
-            if (!sent) revert PaymentFailed(to, amount);
-        } else {
-            IERC20(ASSET).safeTransfer(to, amount);
-        }
-    }
-
-    // ------------------------------------------------------------------ views
 
     /// @inheritdoc IPoUW
     function hintFor(uint128 reward) external view returns (uint64) {
@@ -344,18 +267,9 @@ contract PoUW is IPoUW, EIP712 {
     }
 
     /// @inheritdoc IPoUW
-    function pool(uint64 from, uint256 limit) external view returns (uint64[] memory taskIds) {
-        uint256 length = 0;
+    function pool(uint64 from, uint256 limit) external view returns (uint64[] memory) {
         if (from != 0 && !_tasks[from].pooled) revert TaskNotPooled(from);
-        for (uint64 id = _tasks[from].below; id != 0 && length < limit; id = _tasks[id].below) {
-            ++length;
-        }
-        taskIds = new uint64[](length);
-        uint64 next = _tasks[from].below;
-        for (uint256 i = 0; i < length; ++i) {
-            taskIds[i] = next;
-            next = _tasks[next].below;
-        }
+        return _tasks.list(from, limit);
     }
 
     /// @inheritdoc IPoUW
@@ -390,49 +304,24 @@ contract PoUW is IPoUW, EIP712 {
     }
 
     /// @inheritdoc IPoUW
-    function parameters() external view returns (Parameters memory) {
-        return Parameters({
-            asset: ASSET,
-            phase1: PHASE1,
-            keyWindow: KEY_WINDOW,
-            revealWindow: REVEAL_WINDOW,
-            reportWindow: REPORT_WINDOW,
-            challengeWindow: CHALLENGE_WINDOW,
-            rulingWindow: RULING_WINDOW,
-            minReward: MIN_REWARD,
-            publisherBondBps: PUBLISHER_BOND_BPS,
-            oracleFeeBps: ORACLE_FEE_BPS,
-            minerBond: MINER_BOND,
-            challengeBond: CHALLENGE_BOND,
-            oracles: _oracles,
-            threshold: THRESHOLD,
-            arbiter: ARBITER
-        });
-    }
-
-    /// @inheritdoc IPoUW
     function commitmentOf(uint64 round, address miner, bytes32 manifestDigest, bytes32 salt)
         public
         view
         returns (bytes32)
     {
-        return keccak256(
-            abi.encode(COMMIT_TYPEHASH, block.chainid, address(this), round, miner, manifestDigest, salt)
-        );
+        return keccak256(abi.encode(COMMIT_TYPEHASH, block.chainid, address(this), round, miner, manifestDigest, salt));
     }
-
-    // ------------------------------------------------------------------ settling
 
     /// @dev Drops a selected task whose key did not come, then selects the head unless a round is before its t1.
     function _sync() private {
         Arena memory a = _arena;
-        if (a.selected != 0 && block.timestamp >= uint256(a.selectedAt) + PHASE2 + KEY_WINDOW) {
+        if (a.selected != 0 && block.timestamp >= a.selectedAt + CLOSES) {
             _drop(a.selected);
             a.selected = 0;
         }
         if (a.selected == 0) {
             uint64 head = _tasks.head();
-            if (head != 0 && (!a.live || block.timestamp >= uint256(_rounds[a.rounds].t0) + PHASE1)) _select(head);
+            if (head != 0 && (!a.live || block.timestamp >= _rounds[a.rounds].t0 + T1)) _select(head);
         }
     }
 
@@ -461,7 +350,7 @@ contract PoUW is IPoUW, EIP712 {
         Task storage task = _tasks[r.taskId];
         Verdict verdict = r.verdict;
         (address publisher, uint256 reward) = (task.publisher, task.reward);
-        uint256 fee = reward * ORACLE_FEE_BPS / BPS;
+        uint256 fee = _feeOf(reward);
         uint256 bond = _bondOf(reward);
         _arena.live = false;
         _writeHeader(number, r, task.specDigest);
@@ -519,7 +408,7 @@ contract PoUW is IPoUW, EIP712 {
         uint256 count = _count(voters);
         uint256 share = fee / count;
         for (uint256 i = 0; voters >> i != 0; ++i) {
-            if (voters >> i & 1 != 0) _credit(_oracles[i], share);
+            if (voters >> i & 1 != 0) _credit(_oracleAt(i), share);
         }
         return share * count;
     }
@@ -532,28 +421,6 @@ contract PoUW is IPoUW, EIP712 {
         poolHistory = history;
     }
 
-    function _credit(address account, uint256 amount) private {
-        if (amount == 0) return;
-        credits[account] += amount;
-        emit Credited(account, amount);
-    }
-
-    /// @dev The last step of every call that brings money. A token that delivers less, or more, than it was told
-    /// to is refused, so that nobody's escrow pays for it.
-    function _take(uint256 amount) private {
-        if (ASSET == address(0)) {
-            if (msg.value != amount) revert WrongPayment(msg.value, amount);
-            return;
-        }
-        if (msg.value != 0) revert WrongPayment(msg.value, 0);
-        uint256 before = IERC20(ASSET).balanceOf(address(this));
-        IERC20(ASSET).safeTransferFrom(msg.sender, address(this), amount);
-        uint256 received = IERC20(ASSET).balanceOf(address(this)) - before;
-        if (received != amount) revert WrongPayment(received, amount);
-    }
-
-    // ------------------------------------------------------------------ rules
-
     function _pooledTaskOfCaller(uint64 taskId) private view returns (Task storage task) {
         task = _tasks[taskId];
         if (!task.pooled) revert TaskNotPooled(taskId);
@@ -561,14 +428,8 @@ contract PoUW is IPoUW, EIP712 {
     }
 
     function _decided(Round storage r) private view returns (bool) {
-        uint256 t1 = uint256(r.t0) + PHASE1;
-        if (!r.opened) return block.timestamp >= t1 + KEY_WINDOW;
         if (r.ruled) return true;
-        return block.timestamp >= t1 + PHASE2 - (r.challenged ? 0 : RULING_WINDOW);
-    }
-
-    function _t3(Round storage r) private view returns (uint256) {
-        return uint256(r.t0) + PHASE1 + KEY_WINDOW + REVEAL_WINDOW;
+        return block.timestamp >= r.t0 + (!r.opened ? T2 : r.challenged ? T6 : T5);
     }
 
     function _checkVerdict(uint64 round, Verdict verdict, address winner) private view {
@@ -579,30 +440,18 @@ contract PoUW is IPoUW, EIP712 {
         if (!fits) revert InvalidVerdict(verdict, winner);
     }
 
-    function _ranksAboveWinner(uint64 round, address miner) private view returns (bool) {
-        Round storage r = _rounds[round];
-        Entry storage entry = _entries[round][miner];
-        Entry storage best = _entries[round][r.winner];
-        if (!_tasks[r.taskId].first && entry.claim != best.claim) return entry.claim > best.claim;
-        if (entry.committedAt != best.committedAt) return entry.committedAt < best.committedAt;
-        return miner < r.winner;
+    function _ranksAbove(bool first, Entry storage entry, address miner, Entry storage other, address otherMiner)
+        private
+        view
+        returns (bool)
+    {
+        if (!first && entry.claim != other.claim) return entry.claim > other.claim;
+        if (entry.committedAt != other.committedAt) return entry.committedAt < other.committedAt;
+        return miner < otherMiner;
     }
 
     function _parentOf(uint64 number) private view returns (bytes32) {
         return number <= 1 ? GENESIS : _rounds[number - 1].header;
-    }
-
-    function _bondOf(uint256 reward) private view returns (uint256) {
-        return reward * PUBLISHER_BOND_BPS / BPS;
-    }
-
-    function _requireBefore(uint256 closed) private view {
-        if (block.timestamp >= closed) revert TooLate(block.timestamp, closed);
-    }
-
-    function _requireWithin(uint256 opens, uint256 closed) private view {
-        if (block.timestamp < opens) revert TooEarly(block.timestamp, opens);
-        _requireBefore(closed);
     }
 
     function _outcome(Verdict verdict, address winner) private pure returns (bytes32) {
@@ -610,26 +459,8 @@ contract PoUW is IPoUW, EIP712 {
     }
 
     function _count(uint256 bitmap) private pure returns (uint256 ones) {
-        for (; bitmap != 0; bitmap &= bitmap - 1) ++ones;
-    }
-
-    function _checkParameters(Parameters memory p) private pure {
-        if (p.phase1 == 0 || p.phase1 > MAX_WINDOW) revert InvalidParameter("phase1");
-        if (p.keyWindow == 0 || p.keyWindow > MAX_WINDOW) revert InvalidParameter("keyWindow");
-        if (p.revealWindow == 0 || p.revealWindow > MAX_WINDOW) revert InvalidParameter("revealWindow");
-        if (p.reportWindow == 0 || p.reportWindow > MAX_WINDOW) revert InvalidParameter("reportWindow");
-        if ((p.challengeWindow == 0) != (p.arbiter == address(0)) || p.challengeWindow > MAX_WINDOW) {
-            revert InvalidParameter("challengeWindow");
-        }
-        if ((p.rulingWindow == 0) != (p.arbiter == address(0)) || p.rulingWindow > MAX_WINDOW) {
-            revert InvalidParameter("rulingWindow");
-        }
-        if (p.minReward == 0) revert InvalidParameter("minReward");
-        if (p.publisherBondBps > BPS) revert InvalidParameter("publisherBondBps");
-        if (p.oracleFeeBps > BPS) revert InvalidParameter("oracleFeeBps");
-        if (p.oracles.length == 0 || p.oracles.length > MAX_ORACLES) revert InvalidParameter("oracles");
-        if (p.threshold > p.oracles.length || uint256(p.threshold) * 2 <= p.oracles.length) {
-            revert InvalidParameter("threshold");
+        for (; bitmap != 0; bitmap &= bitmap - 1) {
+            ++ones;
         }
     }
 }

@@ -31,6 +31,22 @@ library TaskQueue {
         }
     }
 
+    /// @notice Ids in order, at most `limit`, after task `from` (0: from the head).
+    function list(mapping(uint64 taskId => IPoUW.Task) storage tasks, uint64 from, uint256 limit)
+        internal
+        view
+        returns (uint64[] memory taskIds)
+    {
+        uint256 length = 0;
+        for (uint64 id = tasks[from].below; id != 0 && length < limit; id = tasks[id].below) {
+            ++length;
+        }
+        taskIds = new uint64[](length);
+        for (uint256 i = 0; i < length; ++i) {
+            taskIds[i] = from = tasks[from].below;
+        }
+    }
+
     /// @notice Put a task whose reward is set into its place.
     function insert(mapping(uint64 taskId => IPoUW.Task) storage tasks, uint64 taskId, uint64 hint) internal {
         IPoUW.Task storage task = tasks[taskId];
@@ -51,12 +67,11 @@ library TaskQueue {
     }
 
     /// @notice Whether task `other` comes before (reward, taskId): higher reward, then lower id.
-    function ranksAbove(
-        mapping(uint64 taskId => IPoUW.Task) storage tasks,
-        uint64 other,
-        uint128 reward,
-        uint64 taskId
-    ) internal view returns (bool) {
+    function ranksAbove(mapping(uint64 taskId => IPoUW.Task) storage tasks, uint64 other, uint128 reward, uint64 taskId)
+        internal
+        view
+        returns (bool)
+    {
         uint128 otherReward = tasks[other].reward;
         return otherReward > reward || (otherReward == reward && other < taskId);
     }
