@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm, whole_epochs
@@ -11,6 +11,7 @@ POLICY = PlanningPolicy(safety_ppm=2_000_000, reserve_ms=50)
 durations = st.floats(min_value=1.0, max_value=2.0, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(
     budget=st.floats(min_value=0, max_value=60_000),
     step_ms=st.floats(min_value=1, max_value=500),
@@ -36,6 +37,7 @@ def test_planner__jitter_within_the_safety_factor__never_passes_the_deadline(
         assert now <= budget - POLICY.reserve_ms
 
 
+@settings(deadline=None)
 @given(step_ms=st.floats(min_value=1, max_value=100), budget=st.integers(5_000, 20_000))
 def test_planner__steady_steps__wastes_at_most_the_expected_step_and_closing(
     step_ms: float, budget: int
@@ -54,7 +56,7 @@ def test_planner__one_slow_step_among_many__does_not_frighten_it() -> None:
     planner.observe_closing(100)
     for milliseconds in [3_000] + [10] * 60:
         planner.observe_step(milliseconds)
-    assert planner.allows_step(9_500)
+    assert planner.allows_step(8_750)
 
 
 def test_planner__late_snapshot__not_allowed_where_the_last_one_would_not_fit() -> None:

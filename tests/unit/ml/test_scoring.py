@@ -166,5 +166,5 @@ def test_main__resident_child__answers_line_by_line_until_the_end_of_input(
             reasons.append(json.loads(child.stdout.readline())["reason"])
         child.stdin.close()
         assert child.stdout.read() == ""
-        assert child.wait(20) == 0
+        assert child.wait(90) == 0
     assert reasons == ["score", "model", "score"]

@@ -49,7 +49,7 @@ def start(request: TrainingRequest, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "pouw.ml.training", str(path)])
 
 
-def wait_for(condition: object, seconds: float = 60) -> None:
+def wait_for(condition: object, seconds: float = 180) -> None:
     assert callable(condition)
     until = time.monotonic() + seconds
     while not condition():
@@ -212,7 +212,7 @@ def test_training__sigterm__snapshots_and_ends_then_goes_on(data: Path, tmp_path
     progress = tmp_path / "out" / "progress.jsonl"
     wait_for(lambda: progress.exists() and progress.read_bytes().count(b"\n") >= 2)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(30) == 0
+    assert child.wait(90) == 0
     ended = Finished.parse((tmp_path / "out" / "finished.json").read_bytes())
     assert ended.reason == "terminated"
     assert snapshots(tmp_path / "out")[-1].step == ended.step > 0
