@@ -1,0 +1,133 @@
+"""The whole protocol on a real chain with real images, real training and real scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from theatre import MINER_BOND, REWARD, OverClaimer, Theatre, play
+
+from pouw.hashing import raw_cid
+from pouw.roles.content import fetch_manifest
+from pouw.roles.node import AuditReport, Result, audit, read_history
+from pouw.types import ZERO_ADDRESS, Address, EntryState, RoundNumber, TaskId, Verdict
+
+ROUNDS = (RoundNumber(1), RoundNumber(2))
+
+
+@dataclass(frozen=True)
+class Story:
+    """Two rounds that were played to their end, and what a fresh node says of them."""
+
+    theatre: Theatre
+    flat: TaskId
+    poor: TaskId
+    rich: TaskId
+    report: AuditReport
+
+
+@pytest.fixture(scope="module")
+def story(rpc_url: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    theatre = Theatre(rpc_url, tmp_path_factory.mktemp("theatre"))
+    publisher = theatre.publisher("publisher")
+    flat = theatre.publish(publisher, "flat", 2, REWARD)
+    poor = theatre.publish(publisher, "poor", 2, 1)
+    rich = theatre.publish(publisher, "rich", 3, 2 * REWARD)
+    cast = [
+        publisher,
+        theatre.miner("miner-long", 24),
+        theatre.miner("miner-short", 3),
+        theatre.miner("miner-liar", 2, OverClaimer),
+        *theatre.oracles(),
+    ]
+    try:
+        play(theatre, cast, ROUNDS[-1])
+    finally:
+        for member in cast:
+            member.close()
+    report = audit(theatre.observer("node"), rescore="all")
+    return Story(theatre, flat, poor, rich, report)
+
+
+def test_rounds__pool_of_two__richest_is_taken_and_poor_one_stays_unfinished(story: Story) -> None:
+    taken = [story.theatre.arena.round(number).task_id for number in ROUNDS]
+    assert taken == [story.flat, story.rich]
+    assert story.report.rounds[1].unfinished == (story.poor,)
+
+
+def test_rounds__liar_claims_most__best_true_model_is_paid(story: Story) -> None:
+    liar = story.theatre.account("miner-liar").address
+    for one, reward in zip(story.report.rounds, (REWARD, 2 * REWARD), strict=True):
+        closed = story.theatre.arena.round(RoundNumber(one.round))
+        assert closed.verdict is Verdict.WINNER
+        assert closed.reveals == 3
+        assert one.winner == closed.winner != liar
+        assert one.measured_ppm is not None
+        assert one.claim_ppm is not None
+        assert one.measured_ppm >= one.claim_ppm
+        assert one.paid_wei == reward * 95 // 100
+
+
+def test_audit__honest_history__agrees(story: Story) -> None:
+    assert story.report.problems == ()
+    assert [one.result for one in story.report.rounds] == [Result.TRUE, Result.TRUE]
+    assert story.report.exit_code == 0
+
+
+def test_replay__whole_history__equals_the_contract(story: Story) -> None:
+    history = read_history(story.theatre.observer("replay"))
+    arena = story.theatre.arena
+    assert history.findings == ()
+    assert history.last_header == arena.last_header()
+    assert history.pool_history == arena.pool_history()
+    accounts = {*history.credits, ZERO_ADDRESS}
+    assert {each: history.credits.get(each, 0) for each in accounts} == {
+        each: arena.credit(each) for each in accounts
+    }
+
+
+def test_reclaim__liar__bond_is_burned(story: Story) -> None:
+    arena, liar = story.theatre.arena, Address(story.theatre.account("miner-liar").address)
+    for number in ROUNDS:
+        burned = arena.credit(ZERO_ADDRESS)
+        if arena.entry(number, liar).state is EntryState.REVEALED:
+            arena.reclaim(number, liar)
+            assert arena.credit(ZERO_ADDRESS) == burned + MINER_BOND
+    history = read_history(story.theatre.observer("replay"))
+    assert [history.rounds[number].reclaimed[liar] for number in ROUNDS] == [True, True]
+
+
+def test_audit__one_byte_of_the_winner_changed__names_round_and_block(story: Story) -> None:
+    theatre = story.theatre
+    record = read_history(theatre.observer("replay")).rounds[ROUNDS[1]]
+    reveal = record.reveal_of(record.winner)
+    assert reveal is not None
+    model = fetch_manifest(theatre.store, reveal.manifest_digest).model
+    path = theatre.store.path_of(model.cid)
+    whole = path.read_bytes()
+    try:
+        path.chmod(0o644)
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        report = audit(theatre.observer("doubter"), rescore="winners", first=ROUNDS[1])
+    finally:
+        path.write_bytes(whole)
+    assert report.exit_code == 2
+    (one,) = report.rounds
+    assert (one.round, one.result) == (2, Result.FALSE)
+    assert [problem.cid for problem in one.problems] == [model.cid]
+
+
+def test_audit__manifest_gone__not_recheckable(story: Story) -> None:
+    theatre = story.theatre
+    record = read_history(theatre.observer("replay")).rounds[ROUNDS[0]]
+    reveal = record.reveal_of(record.winner)
+    assert reveal is not None
+    path = theatre.store.path_of(raw_cid(reveal.manifest_digest))
+    kept = path.rename(path.with_suffix(".kept"))
+    try:
+        report = audit(theatre.observer("late"), rescore="winners")
+    finally:
+        kept.rename(path)
+    assert report.exit_code == 3
+    assert report.rounds[0].result is Result.NOT_RECHECKABLE
+    assert report.rounds[1].result is Result.TRUE
