@@ -168,6 +168,7 @@ class Miner:
                 pass
             case Step.PREFETCH if view.selected:
                 self._trainer.prefetch(view.selected)
+                self._scoring.warm()
             case Step.TRAIN | Step.COMMIT if live and task:
                 self._trainer.train(view, self._feed.round(live.number).data_key)
                 if mine.better:
@@ -203,10 +204,11 @@ class Miner:
         data = self._trainer.opened(task, "test", key)
         if data is None:
             return
+        asked = f"round {live.number}"
         if not self._scoring.busy:
             self._scoring.ask(
                 ScoringRequest(
-                    id=f"round {live.number}",
+                    id=asked,
                     spec=self._trainer.spec(task),
                     data=data,
                     model=submission.model,
@@ -214,7 +216,7 @@ class Miner:
             )
             return
         answer = self._scoring.answer()
-        if answer is None:
+        if answer is None or answer.id != asked:  # of a round that ended before its answer came
             return
         if answer.score_ppm is None:
             self._setup.warn(f"cannot score the own model: {answer.reason}: {answer.detail}")

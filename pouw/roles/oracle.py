@@ -66,7 +66,7 @@ def decide(view: View, *, voted: bool, outcome: Judgement | None, credit: int) -
     chore = view.chore(PATIENCE_SECONDS)
     if chore is not None:
         return Step(chore.value)
-    if live and at and not live.opened and at.t1 <= view.now < at.t2:
+    if (view.selected and not live) or (at and at.t1 <= view.now < at.t2):
         return Step.WARM
     return Step.WAIT
 
@@ -169,7 +169,7 @@ class Oracle:
 
     def _score(self, live: Round, task: Task, at: Deadlines, now: int) -> None:
         self._scoring.warm()
-        self._take_answer(live.number)
+        self._take_answer()
         events = self._feed.round(live.number)
         if live.number not in self._test_data:
             self._open_task(live.number, task, events, late=now >= at.t4 - PATIENCE_SECONDS)
@@ -227,7 +227,7 @@ class Oracle:
         self._scoring.ask(ScoringRequest(id=_key(number, event), spec=spec, data=data, model=model))
         return True
 
-    def _take_answer(self, number: RoundNumber) -> None:
+    def _take_answer(self) -> None:
         event = self._asked
         try:
             answer = self._scoring.answer()
@@ -238,12 +238,13 @@ class Oracle:
             if event is not None:
                 self._crashes[event] = self._crashes.get(event, 0) + 1
                 if self._crashes[event] == CRASHES:
-                    self._record(number, event, judged_score(event, None, "model", str(error), ()))
+                    judged = judged_score(event, None, "model", str(error), ())
+                    self._record(event.round, event, judged)
         if answer is None or event is None:
             return
         self._asked = None
         if answer.reason in ("score", "caps", "model"):
-            self._record(number, event, _from_answer(event, answer))
+            self._record(event.round, event, _from_answer(event, answer))
         else:
             self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
 
