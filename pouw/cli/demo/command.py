@@ -13,7 +13,7 @@ import click
 
 from pouw.cli.options import Call, example, settings_options
 from pouw.cli.output import console
-from pouw.errors import ConfigError, ProcessError
+from pouw.errors import ConfigError
 
 if TYPE_CHECKING:
     from pouw.cli.demo.story import Stage
@@ -62,7 +62,7 @@ def demo(call: Call, rpc: str | None, out: Path | None) -> None:
 def _finish(
     call: Call, folder: Path, stage: Stage, rounds: list[RoundSummary], wrong: list[str]
 ) -> None:
-    """Print the tables, where everything is, and the closing line; ProcessError where it failed."""
+    """Print the tables, where everything is, and the closing line; exit code 1 where it failed."""
     from pouw.cli.demo.summary import closing_line, tables
 
     console(err=call.output.as_json).print(tables(rounds))
@@ -74,10 +74,8 @@ def _finish(
     (folder / "summary.json").write_text(line + "\n")
     click.echo(line)
     if wrong:
-        raise ProcessError(
-            f"the demo did not keep what it promises ({len(wrong)} checks failed)",
-            hint=f"everything is in {folder}",
-        )
+        call.output.notice(f"error: the demo failed {len(wrong)} of its checks (see above)")
+        click.get_current_context().exit(1)
 
 
 def _guide(folder: Path, stage: Stage) -> str:
