@@ -70,8 +70,6 @@ class Scorer:
     def __init__(self, device: DeviceName = "cpu", threads: int = 1) -> None:
         self._device = choose_device(device)
         make_repeatable(self._device, threads)
-        # Weights chosen to drown a CPU in denormal numbers cost no more than others.
-        torch.set_flush_denormal(True)
         self._software = describe_software()
         self._described = describe_device(self._device, threads)
         self._key: tuple[Path, bytes] | None = None
@@ -133,11 +131,15 @@ class Scorer:
         self, network: nn.Module, file: CaseFile, request: ScoringRequest
     ) -> CaseCounts:
         test = self._load(file, request.spec)
+        # Weights chosen to drown a CPU in denormal numbers cost no more than others.
+        torch.set_flush_denormal(True)
         try:
             labels = to_stored_grid(predict(network, test.image, request.spec), test.shape)
         except (ModelError, RuntimeError, ValueError, MemoryError) as error:
             print(f"case {file.name} failed: {error}", file=sys.stderr)
             return CaseCounts(name=file.name, failed=True, counts=())
+        finally:
+            torch.set_flush_denormal(False)
         if request.predictions is not None:
             with atomic_file(request.predictions / f"{file.name}.npy") as out:
                 np.save(out, labels, allow_pickle=False)

@@ -93,6 +93,13 @@ def test_answer__output_not_finite__cases_fail_and_score_zero(
     assert all(case.failed and not case.counts for case in answer.cases)
 
 
+def test_answer__afterwards__the_process_computes_with_denormals_as_before(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    scorer.answer(request(data, model))
+    assert float(torch.tensor([1e-40]) * 1) > 0
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"", "model"), (b"\xff" * 64, "model"), (bytes(2 << 20), "caps"), (None, "model")],
