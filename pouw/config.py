@@ -34,7 +34,7 @@ class Settings:
     """Where the chain, the content and the keys are.
 
     ``store`` is what others can read, ``home`` is private (journal, keys, unrevealed models).
-    ``confirmations``: how many blocks on top of one before it is acted on. ``from_block``: the
+    ``confirmations``: blocks that make one count, itself included. ``from_block``: the
     arena's deployment, where reading of its history begins.
     """
 

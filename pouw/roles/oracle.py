@@ -245,6 +245,9 @@ class Oracle:
         self._asked = None
         if answer.reason in ("score", "caps", "model"):
             self._record(event.round, event, _from_answer(event, answer))
+        elif answer.reason == "data":
+            self._invalid[event.round] = answer.detail
+            self._setup.warn(f"the test set of round {event.round} is unusable: {answer.detail}")
         else:
             self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
 

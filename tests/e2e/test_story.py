@@ -112,7 +112,7 @@ def test_audit__one_byte_of_the_winner_changed__names_round_and_block(story: Sto
     finally:
         path.write_bytes(whole)
     assert report.exit_code == 2
-    (one,) = report.rounds
+    one = report.rounds[0]
     assert (one.round, one.result) == (2, Result.FALSE)
     assert [problem.cid for problem in one.problems] == [model.cid]
 

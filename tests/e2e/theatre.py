@@ -166,7 +166,7 @@ def play(theatre: Theatre, cast: list[Publisher | Miner | Oracle], until: RoundN
     while time.monotonic() < deadline:
         states = [member.run_once() for member in cast]
         view = theatre.view()
-        if view.state.rounds >= until and not view.state.live:
+        if theatre.arena.round(until).closed:
             return
         busy = any(status.doing not in _RESTING for status in states)
         idle = 0 if busy else idle + 1
