@@ -34,7 +34,9 @@ _SETTINGS: Final[dict[str, Callable[[Command], Command]]] = {
         "--from-block", type=click.IntRange(min=0), help="Block of the arena's deployment."
     ),
     "confirmations": click.option(
-        "--confirmations", type=click.IntRange(min=0), help="Blocks that make one count: itself and those on top."
+        "--confirmations",
+        type=click.IntRange(min=0),
+        help="Blocks that make one count: itself and those on it.",
     ),
     "store": click.option("--store", type=_PATH, help="Folder of public content."),
     "home": click.option("--home", type=_PATH, help="Private folder: journal, unrevealed models."),

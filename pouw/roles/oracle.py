@@ -83,6 +83,7 @@ class Oracle:
         self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
         self._asked: Revealed | None = None
         self._crashes: dict[Revealed, int] = {}
+        self._missing: set[Revealed] = set()
         self._invalid: dict[RoundNumber, str] = {}
         self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
 
@@ -125,12 +126,13 @@ class Oracle:
         ranked = self._feed.round(live.number).ranked(first=task.first)
         if live.number in self._invalid:
             return Judgement(Verdict.INVALID, None, (), tuple(ranked), self._invalid[live.number])
+        # Only content that is missing is given up on; what is merely not scored yet gets no vote.
         late = view.now >= at.t4 - self._options.report_margin_seconds
         judged: list[Judged] = []
         for place, event in enumerate(ranked):
             record = self._judged(live.number, event)
             if record is None:
-                if not late:
+                if not late or event not in self._missing:
                     return None
                 record = unavailable(event, "its content could not be had in the report window")
             judged.append(record)
@@ -219,7 +221,9 @@ class Oracle:
         try:
             judged, model = judge_manifest(self._setup.store, event, task, number, spec, folder)
         except ContentNotFound:
+            self._missing.add(event)
             return False
+        self._missing.discard(event)
         if judged is not None:
             self._record(number, event, judged)
             return True
