@@ -84,7 +84,8 @@ def choose_snapshot(
         return good[0] if good and committed is None else None
     if not snapshots:
         return None
-    best = max(snapshots, key=lambda one: one.validation_dice_ppm)
+    # Of equals the later: a validation that ran out of time keeps the value before.
+    best = max(snapshots, key=lambda one: (one.validation_dice_ppm, one.step))
     return best if committed is None or committed.step != best.step else None
 
 
