@@ -44,6 +44,7 @@ clean: ## Remove what make has installed and built
 	$(PIP_INSTALL) --editable '.[test]'
 	touch $@
 
+# Not `npm ci`: it refuses a lock file without the binaries of every other platform.
 node_modules/.installed: package.json package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	npm install --no-save --no-audit --no-fund --loglevel=error
 	touch $@
