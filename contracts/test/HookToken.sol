@@ -15,7 +15,7 @@ contract HookToken is PlainToken {
         (_target, _data) = (target, data);
     }
 
-    function _update(address from, address to, uint256 amount) internal override {
+    function _update(address from, address to, uint256 amount) internal virtual override {
         super._update(from, to, amount);
         address target = _target;
         if (target == address(0)) return;

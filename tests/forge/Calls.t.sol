@@ -151,7 +151,7 @@ contract CallsTest is Stage {
         arena.openTest(TEST_KEY);
         claim = uint32(_between(claim, 499_998, 1_000_002));
         address miner = _miner(0);
-        bytes memory signature = _signature(1, _minerKey(0), claim);
+        bytes memory signature = _signature(1, 0, claim);
         vm.deal(miner, terms.minerBond);
         bool inside = _expectWindow(_between(time, t.t1, t.t3 + 3), t.t1, t.t3);
         if (inside && claim < 500_000) {
@@ -173,7 +173,7 @@ contract CallsTest is Stage {
         address miner = _miner(0);
         bytes32 manifest = _manifest(1, miner);
         bytes32 salt = _salt(1, miner);
-        bytes memory signature = _signature(1, _minerKey(0), 800_000);
+        bytes memory signature = _signature(1, 0, 800_000);
         vm.assume(other != manifest && other != salt);
         vm.deal(miner, terms.minerBond);
         what %= 3;
@@ -305,7 +305,7 @@ contract CallsTest is Stage {
     }
 
     /// @dev One number that is smaller the better a reveal ranks.
-    function _key(uint8 claim, uint8 moment, uint256 i, bool first) private pure returns (uint256) {
+    function _key(uint8 claim, uint8 moment, uint256 i, bool first) private view returns (uint256) {
         uint256 worse = first ? 0 : 3 - claim % 3;
         return (worse << 200) | (uint256(moment % 4) << 160) | uint160(_miner(i));
     }

@@ -16,13 +16,13 @@ interface Cheats {
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function assume(bool condition) external pure;
     function expectRevert(bytes calldata data) external;
-    function expectRevert(bytes4 selector) external;
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
-    function snapshotState() external returns (uint256);
-    function revertToState(uint256 snapshot) external returns (bool);
-    function deleteStateSnapshots() external;
     function writeLine(string calldata path, string calldata line) external;
+    function readFile(string calldata path) external view returns (string memory);
+    function parseBytes(string calldata hexadecimal) external pure returns (bytes memory);
+    function envOr(string calldata name, string calldata usual) external view returns (string memory);
+    function getCode(string calldata artifact) external view returns (bytes memory);
     function toString(uint256 value) external pure returns (string memory);
 }
 

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IPoUW} from "../../contracts/IPoUW.sol";
-import {PoUW} from "../../contracts/PoUW.sol";
 import {PlainToken} from "../../contracts/test/PlainToken.sol";
 import {vm} from "./Cheats.sol";
 
@@ -19,9 +18,10 @@ abstract contract Stage {
     bytes32 internal constant REVEAL_TYPEHASH =
         keccak256("Reveal(uint64 round,address miner,bytes32 manifestDigest,uint32 claimedScore)");
 
-    PoUW internal arena;
+    IPoUW internal arena;
     PlainToken internal token;
     IPoUW.Parameters internal terms;
+    address[] private _miners;
     address internal publisher = address(0xA11CE);
     address internal stranger = address(0x57A);
     address internal arbiter = address(0xA4B);
@@ -37,9 +37,24 @@ abstract contract Stage {
     }
 
     function _deploy(IPoUW.Parameters memory p) internal {
+        for (uint256 i = 0; i < MINERS; ++i) {
+            _miners.push(vm.addr(_minerKey(i)));
+        }
         terms = p;
         token = PlainToken(p.asset);
-        arena = new PoUW(p);
+        bytes memory code = abi.encodePacked(_arenaCode(), abi.encode(p));
+        address deployed;
+        assembly ("memory-safe") {
+            deployed := create(0, add(code, 32), mload(code))
+        }
+        require(deployed != address(0), "deployed");
+        arena = IPoUW(deployed);
+    }
+
+    /// @dev The compiled contract, or the bytecode in the file that ARENA_CODE names: a mutant.
+    function _arenaCode() private view returns (bytes memory) {
+        string memory path = vm.envOr("ARENA_CODE", string(""));
+        return bytes(path).length == 0 ? vm.getCode("PoUW.sol:PoUW") : vm.parseBytes(vm.readFile(path));
     }
 
     /// @dev Windows of distinct lengths, three oracles of whom two decide, an arbiter.
@@ -75,8 +90,8 @@ abstract contract Stage {
         return 0xBEEF + i;
     }
 
-    function _miner(uint256 i) internal pure returns (address) {
-        return vm.addr(_minerKey(i));
+    function _miner(uint256 i) internal view returns (address) {
+        return _miners[i];
     }
 
     function _timesOf(uint64 round) internal view returns (Times memory t) {
@@ -115,10 +130,11 @@ abstract contract Stage {
         return arena.commitmentOf(round, miner, _manifest(round, miner), _salt(round, miner));
     }
 
-    function _signature(uint64 round, uint256 key, uint32 claim) internal view returns (bytes memory) {
-        address miner = vm.addr(key);
+    function _signature(uint64 round, uint256 i, uint32 claim) internal view returns (bytes memory) {
+        address miner = _miner(i);
         bytes32 content = keccak256(abi.encode(REVEAL_TYPEHASH, round, miner, _manifest(round, miner), claim));
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, keccak256(abi.encodePacked(hex"1901", _domain(), content)));
+        (uint8 v, bytes32 r, bytes32 s) =
+            vm.sign(_minerKey(i), keccak256(abi.encodePacked(hex"1901", _domain(), content)));
         return abi.encodePacked(r, s, v);
     }
 
@@ -160,7 +176,7 @@ abstract contract Stage {
 
     function _reveal(uint64 round, uint256 i, uint32 claim) internal {
         address miner = _miner(i);
-        bytes memory signature = _signature(round, _minerKey(i), claim);
+        bytes memory signature = _signature(round, i, claim);
         uint256 value = _fund(miner, terms.minerBond);
         vm.prank(miner);
         arena.reveal{value: value}(round, _manifest(round, miner), claim, _salt(round, miner), signature);
