@@ -221,6 +221,8 @@ class Miner:
             return
         if answer.score_ppm is None:
             self._setup.warn(f"cannot score the own model: {answer.reason}: {answer.detail}")
+            if answer.reason not in ("caps", "model"):  # not the model's fault: ask again
+                return
         score = answer.score_ppm or 0
         self._submissions.record_score(live.number, score)
         self._setup.info(f"measured Dice {score / 1e6:.4f} on the test set", score_ppm=score)
