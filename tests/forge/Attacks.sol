@@ -25,9 +25,10 @@ abstract contract Attacks is Moves {
         RoundBook storage book = roundBooks[begun];
         uint256 i = _pick(MINERS);
         if (book.opened && clock < t.t3) choice = 1;
+        if (book.opened && clock >= t.t4 && _chance(50)) choice = _chance(50) ? 0 : 5;
         if (book.challenger != address(0) && !book.ruled && _chance(50)) choice = 4;
-        if (choice == 0 && clock >= t.t1) {
-            _refused(IPoUW.TooLate.selector, _miner(i), 0, abi.encodeCall(IPoUW.commit, (begun, bytes32(_seed))));
+        if (choice == 0) {
+            _comeLate(t, i);
         } else if (choice == 1 && book.opened && clock < t.t3) {
             _stealReveal(i, _pick(MINERS));
         } else if (choice == 2) {
@@ -45,6 +46,27 @@ abstract contract Attacks is Moves {
         } else if (choice == 5) {
             bool decided = book.ruled || clock >= (!book.opened ? t.t2 : book.challenger != address(0) ? t.t6 : t.t5);
             if (!decided) _refused(IPoUW.NotDecided.selector, stranger, 0, abi.encodeCall(IPoUW.finalize, ()));
+        }
+    }
+
+    /// @dev The newest call whose window is over.
+    function _comeLate(Times memory t, uint256 i) private {
+        bytes4 why = IPoUW.TooLate.selector;
+        RoundBook storage book = roundBooks[begun];
+        if (book.opened && clock >= t.t5 && book.challenger == address(0) && terms.arbiter != address(0)) {
+            _refused(why, stranger, terms.challengeBond, abi.encodeCall(IPoUW.challenge, (begun)));
+        } else if (book.opened && clock >= t.t4) {
+            bytes memory data = abi.encodeCall(IPoUW.report, (begun, IPoUW.Verdict.Invalid, address(0), EVIDENCE));
+            _refused(why, terms.oracles[i % terms.oracles.length], 0, data);
+        }
+        if (book.opened && clock >= t.t3) {
+            _refused(why, _miner(i), terms.minerBond, _revealData(begun, i, 800_000));
+        } else if (clock >= t.t1) {
+            _refused(why, _miner(i), 0, abi.encodeCall(IPoUW.commit, (begun, bytes32(_seed))));
+        }
+        if (book.challenger != address(0) && !book.ruled && clock >= t.t6) {
+            bytes memory data = abi.encodeCall(IPoUW.rule, (begun, IPoUW.Verdict.Invalid, address(0), EVIDENCE));
+            _refused(why, terms.arbiter, 0, data);
         }
     }
 
