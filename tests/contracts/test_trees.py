@@ -57,7 +57,7 @@ def test_trees__every_call__has_a_tree() -> None:
         if entry["type"] == "function" and entry["stateMutability"] in ("payable", "nonpayable")
     }
     trees = {path.stem for path in (HERE / "trees").glob("*.tree")}
-    assert trees == calls | {"constructor", "views"}
+    assert trees == calls | {"constructor", "views", "PouwToken"}
     for path in (HERE / "trees").glob("*.tree"):
         assert path.read_text(encoding="utf-8").splitlines()[0] == path.stem
 
