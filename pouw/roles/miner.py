@@ -16,6 +16,7 @@ from pouw.roles.view import View, read_view
 from pouw.types import EntryState, RoundNumber
 
 PATIENCE_SECONDS = 15
+COLLAPSE_PPM = 100_000  # of validation Dice below the best: training went astray
 
 __all__ = ["Miner", "MinerOptions", "Progress", "Step", "choose_snapshot", "decide"]
 
@@ -73,20 +74,32 @@ def decide(view: View, mine: Progress) -> Step:
 
 
 def choose_snapshot(
-    snapshots: list[Snapshot], committed: Submission | None, *, first: bool, min_score: int
+    snapshots: list[Snapshot],
+    committed: Submission | None,
+    *,
+    first: bool,
+    min_score: int,
+    final: bool,
 ) -> Snapshot | None:
     """The snapshot to commit now, if there is a better one than the chain holds.
 
-    Where the earliest commit wins (``first``), the one that first promises ``min_score``, for good.
+    Training anneals, so the latest is the best (as nnU-Net takes its final checkpoint): a few
+    validation cases cannot rank neighbours, they only tell one that collapsed. A commitment is
+    overwritten once training has doubled since, and with the ``final`` snapshot. Where the earliest
+    commit wins (``first``), the one that first promises ``min_score`` is committed, for good.
     """
     if first:
         good = [one for one in snapshots if one.validation_dice_ppm >= min_score]
         return good[0] if good and committed is None else None
     if not snapshots:
         return None
-    # Of equals the later: a validation that ran out of time keeps the value before.
-    best = max(snapshots, key=lambda one: (one.validation_dice_ppm, one.step))
-    return best if committed is None or committed.step != best.step else None
+    sound = max(one.validation_dice_ppm for one in snapshots) - COLLAPSE_PPM
+    latest = [one for one in snapshots if one.validation_dice_ppm >= sound][-1]
+    if committed is None:
+        return latest
+    if latest.step == committed.step:
+        return None
+    return latest if final or latest.step >= 2 * committed.step else None
 
 
 class Miner:
@@ -142,6 +155,7 @@ class Miner:
                 committed,
                 first=task.first,
                 min_score=task.min_score,
+                final=self._trainer.ended(view),
             )
         measured = self._submissions.score(number)
         return Progress(

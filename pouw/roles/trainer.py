@@ -99,6 +99,15 @@ class Trainer:
         self._errands.prepare(f"open the {kind} archive of task {task.task_id}", open_it)
         return None
 
+    def ended(self, view: View) -> bool:
+        """Whether the live round's training has written its last snapshot, or must have by now."""
+        live, at = view.live, view.deadlines
+        if live is None or at is None:
+            return False
+        finished = read_finished(self.out(live.number))
+        over = view.now >= at.t1 - self._options.commit_margin_seconds
+        return over or (finished is not None and finished.reason != "terminated")
+
     def end_after_phase1(self, view: View) -> None:
         """End a training that nothing more can come of."""
         at = view.deadlines

@@ -182,23 +182,37 @@ def test_miner__claim_below_the_minimum__does_not_reveal() -> None:
     assert miner.decide(live(T2, opened=True), poor) is miner.Step.WAIT
 
 
-def test_choose_snapshot__equal_validation__takes_the_later() -> None:
-    chosen = miner.choose_snapshot(
-        [snapshot(5, 700_000), snapshot(9, 700_000)], None, first=False, min_score=0
-    )
-    assert chosen == snapshot(9, 700_000)
+def choose(
+    snapshots: list[Snapshot], committed: Submission | None = None, *, final: bool = False
+) -> Snapshot | None:
+    return miner.choose_snapshot(snapshots, committed, first=False, min_score=0, final=final)
 
 
-def test_choose_snapshot__worse_than_committed__keeps_the_commitment() -> None:
-    snapshots = [snapshot(10, 800_000), snapshot(20, 700_000)]
-    assert miner.choose_snapshot(snapshots, SUBMISSION, first=False, min_score=0) is None
+def test_choose_snapshot__validation_falls_a_little__still_takes_the_latest() -> None:
+    snapshots = [snapshot(297, 783_096), snapshot(2_583, 749_880)]
+    assert choose(snapshots) == snapshots[1]
+
+
+def test_choose_snapshot__collapsed__is_passed_over() -> None:
+    snapshots = [snapshot(10, 800_000), snapshot(20, 699_999)]
+    assert choose(snapshots) == snapshots[0]
+
+
+def test_choose_snapshot__committed__overwritten_once_doubled_or_final() -> None:
+    assert choose([snapshot(10, 0)], SUBMISSION, final=True) is None
+    assert choose([snapshot(19, 0)], SUBMISSION) is None
+    assert choose([snapshot(20, 0)], SUBMISSION) == snapshot(20, 0)
+    assert choose([snapshot(11, 0)], SUBMISSION, final=True) == snapshot(11, 0)
 
 
 def test_choose_snapshot__first_wins__commits_once_to_what_promises_the_minimum() -> None:
     snapshots = [snapshot(5, 400_000), snapshot(6, 500_000), snapshot(7, 900_000)]
-    chosen = miner.choose_snapshot(snapshots, None, first=True, min_score=500_000)
+    chosen = miner.choose_snapshot(snapshots, None, first=True, min_score=500_000, final=False)
     assert chosen == snapshot(6, 500_000)
-    assert miner.choose_snapshot(snapshots, SUBMISSION, first=True, min_score=500_000) is None
+    assert (
+        miner.choose_snapshot(snapshots, SUBMISSION, first=True, min_score=500_000, final=True)
+        is None
+    )
 
 
 def test_oracle__outcome_known__reports_only_once_t3_is_confirmed() -> None:
