@@ -6,6 +6,7 @@ Ethereum client in any process can talk to it. It holds no keys: clients sign.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -257,6 +258,16 @@ def _handler_for(devnet: Devnet) -> type[BaseHTTPRequestHandler]:
         def _refuse(self, status: int, message: str) -> None:
             self.close_connection = True
             self._send(status, json.dumps({"error": message}).encode())
+            self._drain()
+
+        def _drain(self) -> None:
+            """Take in, bounded, what the client still sends: else it may never read the answer."""
+            left = 8 * _MAX_REQUEST_BYTES
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                self.connection.settimeout(1.0)
+                while left > 0 and (piece := self.connection.recv(1 << 16)):
+                    left -= len(piece)
 
         def _send(self, status: int, body: bytes) -> None:
             self.send_response(status)
