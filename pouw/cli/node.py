@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pouw.cli.adapters import observer_for
+from pouw.cli.forks import compare, confirmations
 from pouw.cli.options import READER, Call, example, settings_options
 from pouw.cli.output import rounded, short
 from pouw.cli.output import score as shown
@@ -15,13 +16,17 @@ from pouw.cli.output import score as shown
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from pouw.ledger.history import History
+    from pouw.ledger.headerfile import HeaderFile
     from pouw.roles.node import AuditReport, Rescore
 
 
 @click.group()
 def node() -> None:
     """Recheck the past of an arena."""
+
+
+node.add_command(compare)
+node.add_command(confirmations)
 
 
 @node.command(epilog=example("pouw node audit --config node.toml --rescore all"))
@@ -95,46 +100,26 @@ def _report(report: AuditReport) -> RenderableType:
 @settings_options(*READER, "home")
 def headers(call: Call) -> None:
     """The hash-linked headers of all closed rounds, with the tasks each left unfinished."""
+    from pouw.ledger.headerfile import HeaderFile
     from pouw.roles.node import read_history
 
-    history = read_history(observer_for(call.settings))
-    documents = [_header(history, index) for index in range(len(history.headers))]
-    call.output.result({"headers": documents}, lambda: _headers(documents))
+    file = HeaderFile.of(read_history(observer_for(call.settings)))
+    call.output.result(file.model_dump(mode="json", by_alias=True), lambda: _headers(file))
 
 
-def _header(history: History, index: int) -> dict[str, Any]:
-    header = history.headers[index]
-    record = history.rounds[header.number]
-    return {
-        "number": header.number,
-        "hash": "0x" + (record.header_hash or b"").hex(),
-        "parent": "0x" + header.parent.hex(),
-        "task": header.task_id,
-        "spec_digest": "0x" + header.spec_digest.hex(),
-        "pool_history": "0x" + header.pool_history.hex(),
-        "verdict": header.verdict.name.lower().replace("_", "-"),
-        "winner": header.winner,
-        "score_ppm": header.score,
-        "reveal_digest": "0x" + header.reveal_digest.hex(),
-        "evidence_digest": "0x" + header.evidence_digest.hex(),
-        "closed_at": header.closed_at,
-        "unfinished": list(record.unfinished),
-    }
-
-
-def _headers(documents: list[dict[str, Any]]) -> RenderableType:
+def _headers(file: HeaderFile) -> RenderableType:
     from rich.table import Table
 
     table = Table("round", "header", "parent", "task", "verdict", "winner", "score", "unfinished")
-    for one in documents:
+    for one in file.headers:
         table.add_row(
-            str(one["number"]),
-            short(one["hash"]),
-            short(one["parent"]),
-            str(one["task"]),
-            one["verdict"],
-            short(one["winner"]),
-            shown(one["score_ppm"]),
-            ", ".join(map(str, one["unfinished"])) or "-",
+            str(one.number),
+            short(one.hash),
+            short(one.parent),
+            str(one.task),
+            one.verdict,
+            short(one.winner),
+            shown(one.score_ppm),
+            ", ".join(map(str, one.unfinished)) or "-",
         )
     return table

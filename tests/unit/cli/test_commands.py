@@ -158,7 +158,32 @@ def test_audit__of_an_arena_without_rounds__agrees_and_writes_its_report(
     assert document["rounds"] == []
     assert document["exit_code"] == 0
     assert json.loads((folder / "audit.json").read_text()) == document
-    assert run(capsys, "node", "headers") == {"headers": []}
+
+
+def test_compare__two_kept_chains__names_the_one_to_follow_and_why(
+    arena: str, rpc: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = run(capsys, "node", "headers")
+    assert (kept["arena"], kept["headers"]) == (arena, [])
+    (folder / "before.json").write_text(json.dumps(kept))
+    (folder / "other.json").write_text(json.dumps({**kept, "chain_id": 1}))
+
+    document = run(capsys, "node", "compare", "before.json", rpc)
+
+    assert document["chosen"] == "before.json"
+    assert document["reason"] == "the chains are the same"
+    assert main(["node", "compare", "before.json", "other.json"]) == 1
+    assert "different arenas" in capsys.readouterr().err
+    assert main(["node", "compare", "before.json"]) == 2
+    assert main(["node", "compare", "before.json", "missing.json"]) == 1
+    assert "cannot read missing.json" in capsys.readouterr().err
+
+
+def test_confirmations__of_a_round_that_is_not_closed__is_refused(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["node", "confirmations", "1"]) == 1
+    assert "round 1 is not closed" in capsys.readouterr().err
 
 
 def test_role_status__where_none_ran__says_so(
