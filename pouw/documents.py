@@ -33,6 +33,7 @@ HexDigest = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Ppm = Annotated[int, Field(ge=0, le=SCORE_ONE_PPM)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
+Setting = bool | int | Word | None
 Argument = bool | int | Word | tuple[Annotated[int, Field(ge=-(2**31), le=2**31)], ...]
 
 
@@ -123,9 +124,16 @@ class Metric(Part):
 
 
 class Provenance(Part):
-    """What a model must show of its training (paper, section 4.3)."""
+    """What a model must show of its training (paper, section 4.3).
+
+    ``manifest``: its checkpoints are linked and can be had. ``replay``: oracles also train
+    ``segments`` of them again and record what came of it; so that this says something on other
+    machines, checkpoints are then at most ``segment_steps`` optimiser steps apart.
+    """
 
     policy: Literal["none", "manifest", "replay"]
+    segment_steps: Annotated[int, Field(ge=1, le=2**24)] = 200
+    segments: Annotated[int, Field(ge=1, le=64)] = 3
 
 
 class Caps(Part):
@@ -194,6 +202,17 @@ class Checkpoint(Part):
     validation_dice_ppm: Ppm
 
 
+class Recipe(Part):
+    """How the model was trained, in the words of the trainer.
+
+    ``engine``: on what and how it computed; ``settings``: of the training itself. Both hold what a
+    stranger needs to repeat it, and are checked again by whoever does.
+    """
+
+    engine: Annotated[dict[Word, Setting], Field(max_length=64)]
+    settings: Annotated[dict[Word, Setting], Field(max_length=64)]
+
+
 class Manifest(Document):
     """What a miner reveals: the model, how it came to be, and on what."""
 
@@ -207,6 +226,7 @@ class Manifest(Document):
     model: ModelFile
     checkpoints: Annotated[tuple[Checkpoint, ...], Field(max_length=2048)]
     seed: HexDigest
+    recipe: Recipe
     software: Text
     device: Text
 
@@ -245,6 +265,41 @@ class Skipped(Part):
     reason: Literal["ranks-below-a-true-claim", "task-invalid"]
 
 
+class SegmentReplay(Part):
+    """One segment that was trained again, from one checkpoint (0: the start) to the next.
+
+    ``exact``: every bit agrees. ``close``: within the bound for other machines. ``unlike``: not.
+    ``undecided``: no time left, or trained on what this machine cannot repeat. ``unusable``: what
+    the manifest names cannot be trained again. ``deviation_ppb``: the distance between both ends
+    in the worst layer, ``layer``, relative to how far that training moved the layer.
+    """
+
+    begin_step: Count
+    end_step: Count
+    outcome: Literal["exact", "close", "unlike", "undecided", "unusable"]
+    layer: Remark
+    deviation_ppb: Count | None
+    detail: Remark
+    milliseconds: Count
+
+
+class Replay(Part):
+    """What an oracle saw when it trained a model's segments again; it decides nothing.
+
+    ``same_profile``: software, hardware and threads are those that the manifest names, so that
+    every bit has to agree. ``segments`` are in the order in which the test key drew them.
+    """
+
+    miner: HexAddress
+    manifest: HexDigest
+    same_profile: bool
+    checkpoints: Count
+    segments: tuple[SegmentReplay, ...]
+    detail: Remark
+    software: Remark
+    device: Remark
+
+
 class Evidence(Document):
     """Why an oracle voted as it did; ``evidenceDigest`` on chain.
 
@@ -262,5 +317,6 @@ class Evidence(Document):
     invalid_reason: Remark
     judged: tuple[Judged, ...]
     skipped: tuple[Skipped, ...]
+    provenance: tuple[Replay, ...] = ()
     software: Text
     device: Text

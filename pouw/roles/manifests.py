@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pouw.documents import Checkpoint, Manifest, ModelFile, TaskSpec
+from pouw.documents import Checkpoint, Manifest, ModelFile, Recipe, TaskSpec
 from pouw.errors import ProcessError
 from pouw.ml.requests import RUN_FILE, Run, Snapshot, TrainingRequest
 from pouw.roles.processes import read_snapshots
@@ -58,6 +58,9 @@ def build_manifest(
         model=ModelFile(cid=model.cid, bytes=model.bytes, dtype="float32"),
         checkpoints=tuple(chain),
         seed=request.seed,
+        recipe=Recipe(
+            engine={"threads": request.threads}, settings=request.settings.model_dump(mode="json")
+        ),
         software=run.software,
         device=run.device,
     )

@@ -37,7 +37,7 @@ SPEC: dict[str, Any] = {
     },
     "metric": {"name": "dice", "empty_class": "one"},
     "training_seconds": 45,
-    "provenance": {"policy": "manifest"},
+    "provenance": {"policy": "manifest", "segment_steps": 200, "segments": 3},
     "train": {"cid": CID, "bytes": 1000, "cases": 10},
     "test": {"cid": CID, "bytes": 500, "cases": 4},
     "caps": {"model_bytes": 1 << 24, "parameters": 10**7, "activation_bytes": 1 << 30},
@@ -63,6 +63,10 @@ MANIFEST: dict[str, Any] = {
     "model": {"cid": CID, "bytes": 100, "dtype": "float32"},
     "checkpoints": [CHECKPOINT, CHECKPOINT | {"step": 20, "previous": CID}],
     "seed": WORD,
+    "recipe": {
+        "engine": {"device": "cpu", "threads": 1, "compiled": False},
+        "settings": {"batch_size": None, "learning_rate_ppm": 10_000},
+    },
     "software": "pouw 0.1.0",
     "device": "cpu",
 }
@@ -92,6 +96,28 @@ EVIDENCE: dict[str, Any] = {
             "manifest": WORD,
             "claim_ppm": 800_000,
             "reason": "ranks-below-a-true-claim",
+        }
+    ],
+    "provenance": [
+        {
+            "miner": ADDRESS,
+            "manifest": WORD,
+            "same_profile": False,
+            "checkpoints": 2,
+            "segments": [
+                {
+                    "begin_step": 10,
+                    "end_step": 20,
+                    "outcome": "close",
+                    "layer": "network/model.0.conv.weight",
+                    "deviation_ppb": 812,
+                    "detail": "",
+                    "milliseconds": 900,
+                }
+            ],
+            "detail": "",
+            "software": "pouw 0.1.0",
+            "device": "cpu",
         }
     ],
     "software": "pouw 0.1.0",
