@@ -1,4 +1,4 @@
-"""Arguments of the networks in the closed registry, checked without torch.
+"""The closed registry: networks by name, their arguments checked without torch.
 
 A network is named by a document of a stranger: every argument has bounds, unknown names and
 arguments are refused, and nothing is built before the check.
@@ -7,58 +7,39 @@ arguments are refused, and nothing is built before the check.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final, Literal, Self
+from typing import Final
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from pouw.documents import Network, Part
-from pouw.errors import ModelError
+from pouw.documents import Caps, Network
+from pouw.errors import ModelError, ModelTooLarge
+from pouw.ml.architectures.base import Architecture
+from pouw.ml.architectures.dynunet import DynUnetArguments
+from pouw.ml.architectures.paper import Fcn34Arguments, Unet3dPaperArguments
+from pouw.ml.architectures.segresnet import SegResNetArguments
+from pouw.ml.architectures.unet import UnetArguments
 
-
-class UnetArguments(Part):
-    """MONAI's residual U-Net; ``groups`` is that of the group norm (1 with other norms)."""
-
-    spatial_dims: Literal[2, 3]
-    channels: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=2, max_length=8)
-    ]
-    strides: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1, max_length=7)
-    ]
-    num_res_units: Annotated[int, Field(ge=0, le=4)]
-    norm: Literal["group", "instance", "batch"]
-    groups: Annotated[int, Field(ge=1, le=64)] = 1
-
-    @model_validator(mode="after")
-    def _levels_agree(self) -> Self:
-        if len(self.strides) != len(self.channels) - 1:
-            raise ValueError("strides has one entry less than channels")
-        if self.norm != "group" and self.groups != 1:
-            raise ValueError("groups belongs to the group norm")
-        if any(count % self.groups for count in self.channels):
-            raise ValueError(f"channels must be multiples of groups ({self.groups})")
-        return self
-
-    @property
-    def total_stride(self) -> int:
-        """What every axis of a patch must be a multiple of."""
-        return math.prod(self.strides)
-
-
-_ARGUMENTS: Final[dict[str, type[UnetArguments]]] = {"unet": UnetArguments}
+REGISTRY: Final[dict[str, type[Architecture]]] = {
+    "dynunet": DynUnetArguments,
+    "fcn34": Fcn34Arguments,
+    "segresnet": SegResNetArguments,
+    "unet": UnetArguments,
+    "unet3d-paper": Unet3dPaperArguments,
+}
+_FLOAT32_BYTES: Final = 4
 
 
 def names() -> tuple[str, ...]:
     """The networks of the registry."""
-    return tuple(sorted(_ARGUMENTS))
+    return tuple(sorted(REGISTRY))
 
 
-def check(network: Network, labels: int) -> UnetArguments:
+def check(network: Network, labels: int) -> Architecture:
     """The checked arguments of ``network`` with ``labels`` outputs.
 
     ModelError for an unknown network or argument, or a value out of bounds, with what is allowed.
     """
-    model = _ARGUMENTS.get(network.name)
+    model = REGISTRY.get(network.name)
     if model is None:
         raise ModelError(
             f"no network {network.name!r}", hint=f"the registry has: {', '.join(names())}"
@@ -72,47 +53,71 @@ def check(network: Network, labels: int) -> UnetArguments:
             f"network {network.name}: {where + ': ' if where else ''}{first['msg']}",
             hint=f"arguments: {', '.join(sorted(model.model_fields))}",
         ) from error
-    # The topmost residual unit of MONAI's U-Net normalises as many channels as there are labels.
-    if arguments.norm == "group" and arguments.num_res_units and labels % arguments.groups:
+    problem = arguments.check_labels(labels)
+    if problem:
         raise ModelError(
-            f"network {network.name}: {labels} labels are no multiple of {arguments.groups} groups",
+            f"network {network.name}: {problem}",
             hint="with residual units, groups must divide the number of labels",
         )
     return arguments
 
 
-def check_patch(network: Network, labels: int, patch: tuple[int, ...]) -> UnetArguments:
+def check_patch(network: Network, labels: int, patch: tuple[int, ...]) -> Architecture:
     """``check``, and that the network can be run on patches of that shape (ModelError if not)."""
     arguments = check(network, labels)
-    if len(patch) != arguments.spatial_dims:
-        raise ModelError(f"a {arguments.spatial_dims}D network cannot take patches of {patch}")
-    stride = arguments.total_stride
-    if any(size % stride for size in patch):
+    if len(patch) != arguments.dims:
+        raise ModelError(f"a {arguments.dims}D network cannot take patches of {patch}")
+    divisors = arguments.divisors
+    if any(size % divisor for size, divisor in zip(patch, divisors, strict=True)):
         raise ModelError(
             f"patch {patch} does not fit network {network.name}",
-            hint=f"every axis must be a multiple of {stride}",
+            hint=f"every axis must be a multiple of {divisors[0]}"
+            if len(set(divisors)) == 1
+            else f"the axes must be multiples of {divisors}",
+        )
+    sites = math.prod(size // divisor for size, divisor in zip(patch, divisors, strict=True))
+    if arguments.norm != "group" and sites == 1:
+        raise ModelError(
+            f"patch {patch} leaves {network.name} a single site to normalise over",
+            hint="take a larger patch, or the group norm",
         )
     return arguments
 
 
+def check_caps(
+    network: Network, channels: int, labels: int, patch: tuple[int, ...], caps: Caps
+) -> None:
+    """That a task's network keeps to the task's own caps; nobody could train or score it else.
+
+    ModelError where the network or the patch is not possible, ModelTooLarge with what is too large.
+    """
+    arguments = check_patch(network, labels, patch)
+    size = arguments.parameters(channels, labels)
+    if size > caps.parameters:
+        raise ModelTooLarge(
+            f"network {network.name} has {size} parameters, the task allows {caps.parameters}",
+            hint="raise caps.parameters, or take a narrower network",
+        )
+    if size * _FLOAT32_BYTES > caps.model_bytes:
+        raise ModelTooLarge(
+            f"network {network.name} has {size * _FLOAT32_BYTES} bytes of parameters, "
+            f"the task allows models of {caps.model_bytes}",
+            hint="raise caps.model_bytes",
+        )
+    bound = arguments.activation_bound(channels, labels, patch)
+    if bound > caps.activation_bytes:
+        raise ModelTooLarge(
+            f"one patch of {patch} takes up to {bound} bytes of activations, "
+            f"the task allows {caps.activation_bytes}",
+            hint="raise caps.activation_bytes, or take a smaller patch",
+        )
+
+
 def activation_bound(
-    arguments: UnetArguments, channels: int, labels: int, patch: tuple[int, ...]
+    arguments: Architecture, channels: int, labels: int, patch: tuple[int, ...]
 ) -> int:
     """An upper bound, in bytes, of all layers' float32 outputs for one patch.
 
     ``pouw.ml.networks.activation_bytes`` counts them; this needs no torch.
     """
-    units = arguments.num_res_units
-    unit = 4  # convolution, norm, dropout, activation
-    down = unit * max(1, units) + 1  # and the residual's own convolution
-    up = unit + (unit + 1 if units else 0)
-    size, total, above = list(patch), channels * math.prod(patch), labels
-    for level, width in enumerate(arguments.channels):
-        if level < len(arguments.strides):
-            total += up * above * math.prod(size)
-            size = [-(-count // arguments.strides[level]) for count in size]
-        below = arguments.channels[min(level + 1, len(arguments.channels) - 1)]
-        # Down to this level, and the skip connection beside what comes from below.
-        total += (down * width + width + max(width, below)) * math.prod(size)
-        above = width
-    return 4 * total
+    return arguments.activation_bound(channels, labels, patch)
