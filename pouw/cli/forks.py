@@ -37,8 +37,8 @@ def compare(call: Call, chains: tuple[str, ...]) -> None:
     """Say which of several chains of headers to follow, and why.
 
     A CHAIN is a JSON-RPC endpoint, or a file that `pouw node headers --json` wrote, say before a
-    reorganisation. Every chain is verified link by link first. The one with the most
-    highest-accuracy models after the headers that all share wins; then the longer one.
+    reorganisation. Every chain is verified first. After the headers that all share, the one
+    with the most highest-accuracy models of tasks that all knew wins; then the longer one.
     """
     from pouw.ledger.forkchoice import choose
 
@@ -122,7 +122,7 @@ def confirmations(call: Call, number: int, margin: int | None) -> None:
     from pouw.roles.node import read_history
     from pouw.types import RoundNumber
 
-    headers = HeaderFile.of(read_history(observer_for(call.settings))).verified()
+    headers = HeaderFile.of(read_history(observer_for(call.settings))).verified().headers
     rounds = confirming(
         headers, RoundNumber(number), HIGH_ACCURACY_MARGIN_PPM if margin is None else margin
     )

@@ -2,7 +2,10 @@
 
 The paper lets the chain with the most highest-accuracy models win. Scores of different tasks
 cannot be compared, so models are compared task by task, and a task is its spec: forks may number
-the same spec differently, and may take it at different heights.
+the same spec differently, and may take it at different heights. Only tasks that every chain knew
+are compared: otherwise who builds a chain in private would fill it with tasks of his own, which
+nobody else could take. A chain that knew a task and did not take it holds no model for it, so
+nothing is gained by avoiding a task either.
 """
 
 from __future__ import annotations
@@ -18,7 +21,16 @@ from pouw.types import Header, RoundNumber, Verdict
 HIGH_ACCURACY_MARGIN_PPM = 10_000
 """A model this close to the best known one of its task is a high-accuracy model: Dice 0.01."""
 
-Headers = Sequence[Header]
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Verified headers from the first round on, and the specs that its pool knew.
+
+    ``known``: specs published before the last header's task was selected, and not cancelled.
+    """
+
+    headers: tuple[Header, ...]
+    known: frozenset[bytes]
 
 
 class Reason(enum.StrEnum):
@@ -32,7 +44,10 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """One task on the forked parts; ``scores_ppm`` by chain, None where it has no winner for it."""
+    """One task that all chains knew and one at least solved after the fork.
+
+    ``scores_ppm``: the best winner's claim by chain, None where a chain has none.
+    """
 
     spec_digest: bytes
     scores_ppm: tuple[int | None, ...]
@@ -62,22 +77,24 @@ class Choice:
     best_models: tuple[int, ...]
 
 
-def choose(chains: Sequence[Headers]) -> Choice:
-    """The chain to follow among ``chains``, whatever their order; each from the first round on.
+def choose(chains: Sequence[Chain]) -> Choice:
+    """The chain to follow among ``chains``, whatever their order.
 
     Only what follows the headers common to all counts. All chains are compared at once, since
     comparing them in pairs can go round in a circle. The chains must have been verified before
-    (`pouw.ledger.header`): nothing here looks at parents. LedgerError where there is no chain.
+    (`pouw.ledger.headerfile`). LedgerError where there is no chain.
     """
     if not chains:
         raise LedgerError("no chain to choose from")
-    hashes = [tuple(header_hash(header) for header in chain) for chain in chains]
+    hashes = [tuple(header_hash(header) for header in chain.headers) for chain in chains]
     common = _common(hashes)
-    forks = [chain[common:] for chain in chains]
+    forks = [chain.headers[common:] for chain in chains]
     best = [_best_scores(fork) for fork in forks]
+    known = frozenset.intersection(*(chain.known for chain in chains))
     contests = tuple(
         Contest(spec, tuple(scores.get(spec) for scores in best))
         for spec in dict.fromkeys(spec for scores in best for spec in scores)
+        if spec in known
     )
     counts = tuple(
         sum(contest.holds_best(chain) for contest in contests) for chain in range(len(chains))
@@ -113,7 +130,7 @@ def high_accuracy_rounds(
 
 
 def confirmations(
-    headers: Headers, number: RoundNumber, margin_ppm: int = HIGH_ACCURACY_MARGIN_PPM
+    headers: Sequence[Header], number: RoundNumber, margin_ppm: int = HIGH_ACCURACY_MARGIN_PPM
 ) -> tuple[RoundNumber, ...]:
     """The later rounds that confirm round ``number``: those with a high-accuracy model (4.6).
 

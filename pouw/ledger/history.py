@@ -11,6 +11,7 @@ from pouw.types import (
     Deadlines,
     Header,
     Parameters,
+    PoolChange,
     RoundNumber,
     TaskId,
     Verdict,
@@ -87,6 +88,15 @@ class TaskRecord:
     state: TaskState
     round: RoundNumber | None
     block_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStep:
+    """One change of the pool; ``reward_after`` in the asset's smallest unit, 0 for a cancel."""
+
+    kind: PoolChange
+    task_id: TaskId
+    reward_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +213,9 @@ class RoundRecord:
 class History:
     """An arena's past and present, from its logs alone.
 
-    ``pool``: ids in order; ``credits``: what each account can withdraw (``ZERO_ADDRESS``:
-    burned); ``findings``: broken rules in the order of the chain, none in an honest history;
-    ``block_number``: of the last event, 0 before the first.
+    ``steps``: the pool's changes; ``pool``: ids in order; ``credits``: what each account can
+    withdraw (``ZERO_ADDRESS``: burned); ``findings``: broken rules in the order of the chain,
+    none in an honest history; ``block_number``: of the last event, 0 before the first.
     """
 
     parameters: Parameters
@@ -214,6 +224,7 @@ class History:
     tasks: Mapping[TaskId, TaskRecord]
     rounds: Mapping[RoundNumber, RoundRecord]
     selections: tuple[Selection, ...]
+    steps: tuple[PoolStep, ...]
     pool: tuple[TaskId, ...]
     selected: Selection | None
     live: RoundNumber | None

@@ -18,7 +18,15 @@ from pouw.errors import LedgerError
 from pouw.ledger import rules
 from pouw.ledger.accounts import Accounts
 from pouw.ledger.header import link
-from pouw.ledger.history import Finding, History, Rule, Selection, TaskRecord, TaskState
+from pouw.ledger.history import (
+    Finding,
+    History,
+    PoolStep,
+    Rule,
+    Selection,
+    TaskRecord,
+    TaskState,
+)
 from pouw.ledger.pool import Pool
 from pouw.ledger.round_log import Clock, RoundLog, Site
 from pouw.types import (
@@ -69,6 +77,7 @@ class Replay:
         self._pool = Pool()
         self._pool_history = ZERO_WORD
         self._selections: list[Selection] = []
+        self._steps: list[PoolStep] = []
         self._selected: Selection | None = None
         self._rounds: dict[RoundNumber, RoundLog] = {}
         self._untold: set[RoundNumber] = set()
@@ -123,6 +132,7 @@ class Replay:
             tasks=dict(self._tasks),
             rounds={number: log.record() for number, log in self._rounds.items()},
             selections=tuple(self._selections),
+            steps=tuple(self._steps),
             pool=tuple(self._pool),
             selected=self._selected,
             live=self._live.number if self._live else None,
@@ -371,6 +381,7 @@ class Replay:
 
     def _roll(self, kind: PoolChange, task_id: TaskId, reward_after: int, logged: bytes) -> None:
         """Check one change against the logged ``pool_history``, and go on from that."""
+        self._steps.append(PoolStep(kind, task_id, reward_after))
         task = self._tasks.get(task_id)
         if task is not None:
             computed = hashing.pool_history(

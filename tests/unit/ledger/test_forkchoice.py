@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import permutations
 from random import Random
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pouw.errors import LedgerError
 from pouw.hashing import header_hash
-from pouw.ledger.forkchoice import Reason, choose, confirmations, high_accuracy_rounds
+from pouw.ledger.forkchoice import Chain, Reason, choose, confirmations, high_accuracy_rounds
 from pouw.types import ZERO_ADDRESS, Address, Header, RoundNumber, TaskId, Verdict
 
 MINER = Address("0x" + "11" * 20)
@@ -18,8 +19,14 @@ Round = tuple[int, int | None]
 """A round in short: its task and the winner's score, None where nobody won."""
 
 
-def chain(*rounds: Round, salt: int = 0, parent: bytes = bytes(32)) -> list[Header]:
-    """Linked headers of ``rounds``; ``salt`` tells two chains of the same rounds apart."""
+def chain(*rounds: Round, salt: int = 0, known: Iterable[int] = range(10)) -> Chain:
+    """A chain of ``rounds``; ``salt`` tells two chains of the same rounds apart."""
+    specs = frozenset(task.to_bytes(32, "big") for task in known)
+    return Chain(tuple(linked(*rounds, salt=salt)), specs)
+
+
+def linked(*rounds: Round, salt: int = 0, parent: bytes = bytes(32)) -> list[Header]:
+    """Linked headers of ``rounds``."""
     headers: list[Header] = []
     for task, score in rounds:
         headers.append(
@@ -49,9 +56,17 @@ def test_choose__higher_accuracy_on_more_tasks__wins_over_length() -> None:
     assert choice.best_models == (0, 2)
 
 
-def test_choose__a_task_that_one_chain_took_alone__counts_for_it() -> None:
+def test_choose__a_task_that_one_chain_avoided__counts_for_the_other() -> None:
     choice = choose([chain((1, 900), salt=1), chain((1, 899), (2, 10), (3, 10), salt=2)])
     assert (choice.chosen, choice.best_models) == (1, (1, 2))
+
+
+def test_choose__tasks_of_ones_own__do_not_count() -> None:
+    honest = chain((1, 800), (2, 800), salt=1, known=(1, 2, 3))
+    private = chain((1, 900), (8, 1_000), (9, 1_000), salt=2, known=(1, 2, 8, 9))
+    choice = choose([honest, private])
+    assert (choice.best_models, choice.reason) == ((1, 1), Reason.LENGTH)
+    assert [contest.scores_ppm for contest in choice.contests] == [(800, 900), (800, None)]
 
 
 def test_choose__equal_scores__count_for_both() -> None:
@@ -67,11 +82,14 @@ def test_choose__same_spec_twice_in_a_chain__counts_once_with_its_best() -> None
 
 
 def test_choose__common_headers__do_not_count() -> None:
-    trunk = chain((1, 900), (2, 900), salt=7)
+    trunk = linked((1, 900), (2, 900))
     parent = header_hash(trunk[-1])
-    one = [*trunk, *(replace(each, number=3) for each in chain((3, 10), parent=parent, salt=1))]
-    two = [*trunk, *(replace(each, number=3) for each in chain((3, 20), parent=parent, salt=2))]
-    choice = choose([one, two])
+    forks = [
+        [replace(each, number=RoundNumber(3)) for each in linked((3, score), parent=parent)]
+        for score in (10, 20)
+    ]
+    known = chain((1, 1)).known
+    choice = choose([Chain((*trunk, *fork), known) for fork in forks])
     assert (choice.common, choice.chosen, choice.best_models) == (2, 1, (0, 1))
     assert [contest.spec_digest for contest in choice.contests] == [(3).to_bytes(32, "big")]
 
@@ -85,12 +103,12 @@ def test_choose__nothing_else_differs__takes_the_lower_hash() -> None:
     chains = [chain((1, 900), salt=1), chain((1, 900), salt=2)]
     choice = choose(chains)
     assert choice.reason is Reason.HASH
-    assert choice.chosen == min((0, 1), key=lambda at: header_hash(chains[at][0]))
+    assert choice.chosen == min((0, 1), key=lambda at: header_hash(chains[at].headers[0]))
 
 
 def test_choose__same_chain_twice__says_so() -> None:
     one = chain((1, 900))
-    choice = choose([one, list(one)])
+    choice = choose([one, one])
     assert (choice.reason, choice.common, choice.contests) == (Reason.SAME, 1, ())
 
 
@@ -105,7 +123,7 @@ def test_choose__pairs_go_round_in_a_circle__all_at_once_do_not() -> None:
     chains = [chain(*enumerate(each, 1), salt=salt) for salt, each in enumerate(scores)]
     assert [choose([chains[a], chains[b]]).chosen for a, b in ((0, 1), (1, 2), (2, 0))] == [0] * 3
     chosen = {
-        header_hash(order[choose(order).chosen][0])
+        header_hash(order[choose(order).chosen].headers[0])
         for order in (list(order) for order in permutations(chains))
     }
     assert len(chosen) == 1
@@ -126,13 +144,13 @@ def test_choose__any_order__follows_the_same_chain(many: list[list[Round]], rand
 
 
 def test_high_accuracy__within_the_margin_of_the_best__counts() -> None:
-    headers = chain((1, 900_000), (2, 500_000), (1, 889_999), (1, 890_000), (3, None))
+    headers = linked((1, 900_000), (2, 500_000), (1, 889_999), (1, 890_000), (3, None))
     assert high_accuracy_rounds(headers) == (1, 2, 4)
     assert high_accuracy_rounds(headers, margin_ppm=0) == (1, 2)
 
 
 def test_confirmations__count_later_high_accuracy_rounds_only() -> None:
-    headers = chain((1, 900_000), (2, None), (3, 700_000), (1, 100_000), (4, 1))
+    headers = linked((1, 900_000), (2, None), (3, 700_000), (1, 100_000), (4, 1))
     assert confirmations(headers, RoundNumber(1)) == (3, 5)
     assert confirmations(headers, RoundNumber(3)) == (5,)
     assert confirmations(headers, RoundNumber(5)) == ()
@@ -140,4 +158,4 @@ def test_confirmations__count_later_high_accuracy_rounds_only() -> None:
 
 def test_confirmations__open_round__is_refused() -> None:
     with pytest.raises(LedgerError, match="round 2 is not closed"):
-        confirmations(chain((1, 1)), RoundNumber(2))
+        confirmations(linked((1, 1)), RoundNumber(2))

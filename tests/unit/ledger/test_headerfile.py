@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from ledger_stage import ALICE, BOB, Stage
+from ledger_stage import ALICE, BOB, PUBLISHER, Stage
 
 from pouw.errors import LedgerError
 from pouw.ledger.headerfile import HeaderFile
-from pouw.ledger.history import History
+from pouw.ledger.history import History, TaskState
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,11 @@ def history() -> History:
     stage.now += 1
     for reward in (2_000, 30_000):
         stage.publish(reward)
+    stage.arena.cancel(stage.call(PUBLISHER), stage.publish(1_500))
     stage.run_round({ALICE: 900_000, BOB: 800_000}, BOB)
     stage.run_round({ALICE: 900_000}, ALICE)
     stage.release()
+    stage.publish(9_000)
     return stage.replay()
 
 
@@ -37,10 +39,41 @@ def test_header_file__written_and_read__gives_the_same_verified_headers(
     history: History, document: dict
 ) -> None:
     assert len(history.headers) == 2
-    assert parse(document).verified() == history.headers
+    assert parse(document).verified().headers == history.headers
     assert document["schema"] == "pouw/headers/1"
     assert document["headers"][0]["unfinished"] == []
     assert document["headers"][1]["unfinished"] == [2]
+
+
+def test_header_file__cancelled_and_later_tasks__are_not_known(history: History) -> None:
+    chain = HeaderFile.of(history).verified()
+    specs = {history.tasks[task_id].spec_digest for task_id in (1, 2, 3)}
+    assert {task.state for task in history.tasks.values()} >= {TaskState.CANCELLED}
+    assert chain.known == specs
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "message"),
+    [
+        (2, {"reward_wei": "2001"}, "round 2: its pool history does not follow"),
+        (2, {"reward_wei": "3000000"}, "select of task 3 but task 2 was the head"),
+        (2, {"spec_digest": "0x" + "77" * 32}, "round 2: its pool history does not follow"),
+        (2, {"kind": "select"}, "select of task 2 is not what the pool allows"),
+        (3, {"task": 2}, "publish of task 2 is not what the pool allows"),
+    ],
+)
+def test_header_file__altered_pool__is_found(
+    document: dict, line: int, change: dict, message: str
+) -> None:
+    document["pool"][line] |= change
+    with pytest.raises(LedgerError, match=message):
+        parse(document).verified()
+
+
+def test_header_file__another_list_of_unfinished_tasks__is_found(document: dict) -> None:
+    document["headers"][1]["unfinished"] = []
+    with pytest.raises(LedgerError, match="not what round 2 says"):
+        parse(document).verified()
 
 
 @pytest.mark.parametrize("field", ["score_ppm", "closed_at", "task"])
