@@ -21,9 +21,11 @@ from pouw.files import atomic_file
 from pouw.hashing import sha256
 from pouw.ml.networks import build
 from pouw.ml.safefile import read_tensors
+from pouw.types import SCORE_ONE_PPM
 
 _MAX_CHECKPOINT_BYTES = 1 << 36
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_SCHEDULE = "schedule_ppm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def save_checkpoint(
     for name, parameter in network.named_parameters():
         moments = optimiser.state[parameter]
         tensors |= {f"{key}/{name}": moments[key] for key in _MOMENTS}
-    tensors["schedule_ppm"] = torch.tensor(state.schedule_ppm, dtype=torch.float32)
+    tensors[_SCHEDULE] = torch.tensor(state.schedule_ppm, dtype=torch.float32)
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     metadata = {
         "format": "pt",
@@ -111,6 +113,27 @@ def save_checkpoint(
     return sha256(data)
 
 
+def read_checkpoint(
+    path: Path, network: nn.Module, max_bytes: int = _MAX_CHECKPOINT_BYTES
+) -> tuple[dict[str, torch.Tensor], CheckpointState]:
+    """The tensors of a stranger's checkpoint of ``network``, float32 by name, and what it says.
+
+    ``network/``, ``average/``, ``exp_avg/`` and ``exp_avg_sq/`` stand before the names of the
+    network. ModelError where the file is not such a checkpoint or holds values that are not finite.
+    """
+    parameters = dict(network.named_parameters())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in floating_state(network).items():
+        kinds = ("network", "average", *(_MOMENTS if name in parameters else ()))
+        shapes |= {f"{kind}/{name}": tuple(tensor.shape) for kind in kinds}
+    tensors, metadata = read_tensors(path, shapes, max_bytes=max_bytes, vectors=(_SCHEDULE,))
+    tensors = {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{name} holds values that are not finite")
+    return tensors, _state(metadata, tensors.pop(_SCHEDULE).tolist())
+
+
 def load_checkpoint(
     path: Path,
     network: nn.Module,
@@ -121,14 +144,7 @@ def load_checkpoint(
 
     ModelError where the file is not a checkpoint of this network; nothing is changed then.
     """
-    shapes = {f"network/{name}": tuple(v.shape) for name, v in floating_state(network).items()}
-    shapes |= {f"average/{name}": tuple(v.shape) for name, v in average.items()}
-    for name, parameter in network.named_parameters():
-        shapes |= {f"{key}/{name}": tuple(parameter.shape) for key in _MOMENTS}
-    tensors, metadata = read_tensors(
-        path, shapes, max_bytes=_MAX_CHECKPOINT_BYTES, vectors=("schedule_ppm",)
-    )
-    state = _state(metadata, tensors["schedule_ppm"].tolist())
+    tensors, state = read_checkpoint(path, network)
     with torch.no_grad():
         for name, tensor in floating_state(network).items():
             tensor.copy_(tensors[f"network/{name}"])
@@ -157,4 +173,6 @@ def _state(metadata: Mapping[str, str], schedule: Sequence[float]) -> Checkpoint
         raise ModelError(f"the checkpoint's metadata are incomplete: {error}") from error
     if state.step < len(state.schedule_ppm):
         raise ModelError("the checkpoint's schedule is longer than its training")
+    if not all(0 <= share <= SCORE_ONE_PPM for share in state.schedule_ppm):
+        raise ModelError("the checkpoint's schedule leaves the budget")
     return state
