@@ -47,7 +47,7 @@ class TrainingProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 text=True,
-                env=_limited(threads),
+                env=child_environment(threads),
             )
 
     def begin(self, request: TrainingRequest) -> None:
@@ -73,7 +73,7 @@ class TrainingProcess:
         """What the child said before it ended other than in order."""
         if self._child.poll() in (None, 0):
             return None
-        return f"training ended with status {self._child.returncode}: {_tail(self._log)}"
+        return f"training ended with status {self._child.returncode}: {log_tail(self._log)}"
 
     def end(self) -> None:
         """Ask the child to end; it keeps what it has."""
@@ -132,7 +132,7 @@ class ScoringProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=_limited(self._threads),
+                env=child_environment(self._threads),
             )
         self._child = child
         self._answers = queue.Queue()
@@ -169,7 +169,7 @@ class ScoringProcess:
         asked, self._asked = self._asked, None
         if line is None:
             self._child = None
-            raise ProcessError(f"scoring {asked} ended the process: {_tail(self._log)}")
+            raise ProcessError(f"scoring {asked} ended the process: {log_tail(self._log)}")
         answer = ScoringAnswer.parse(line)
         if answer.id != asked:
             raise ProcessError(f"asked to score {asked}, the answer is about {answer.id}")
@@ -208,10 +208,12 @@ def _end(child: subprocess.Popen[str]) -> None:
                 pipe.close()
 
 
-def _limited(threads: int) -> dict[str, str]:
+def child_environment(threads: int) -> dict[str, str]:
+    """The environment of a child that computes on so many threads."""
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
-def _tail(log: Path) -> str:
+def log_tail(log: Path) -> str:
+    """What a child said last."""
     data = log.read_bytes()[-_LOG_TAIL_BYTES:]
     return data.decode(errors="replace").strip() or "it said nothing"
