@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test lint contracts clean
+.PHONY: help demo test lint gas contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +28,14 @@ lint: .venv/.test node_modules/.installed ## Linters, types, layers
 	$(BIN)/lint-imports
 	node_modules/.bin/solhint --max-warnings 0 'contracts/**/*.sol'
 
+gas: .venv/.test node_modules/.installed benchmarks/node_modules/.installed ## Gas of every call, beside its ceiling and its peers
+	$(BIN)/python -m benchmarks.gas
+
 contracts: .venv/.test node_modules/.installed ## Compile and export the contracts' artifacts
 	$(BIN)/ape run export_artifacts
 
 clean: ## Remove what make has installed and built
-	rm -rf .venv node_modules .build .cache out cache
+	rm -rf .venv node_modules benchmarks/node_modules .build .cache out cache
 
 .venv/.demo: pyproject.toml constraints.txt
 	@echo "Installing into .venv (torch is large: some minutes the first time)"
@@ -47,4 +50,8 @@ clean: ## Remove what make has installed and built
 # Not `npm ci`: it refuses a lock file without the binaries of every other platform.
 node_modules/.installed: package.json package-lock.json
 	npm install --no-save --no-audit --no-fund --loglevel=error
+	touch $@
+
+benchmarks/node_modules/.installed: benchmarks/package.json benchmarks/package-lock.json
+	npm --prefix benchmarks install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
