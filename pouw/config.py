@@ -25,7 +25,7 @@ DEFAULT_RPC: Final = "http://127.0.0.1:8545"
 _PREFIX: Final = "POUW_"
 _SUFFIX: Final = "_FILE"
 _PATHS: Final = frozenset({"store", "home", "keystore"})
-_NUMBERS: Final = frozenset({"confirmations", "from_block"})
+_NUMBERS: Final = frozenset({"confirmations", "from_block", "max_fee_gwei"})
 _MAX_FILE_BYTES: Final = 1 << 16
 
 
@@ -35,7 +35,8 @@ class Settings:
 
     ``store`` is what others can read, ``home`` is private (journal, keys, unrevealed models).
     ``confirmations``: blocks that make one count, itself included. ``from_block``: the
-    arena's deployment, where reading of its history begins.
+    arena's deployment, where reading of its history begins; None: it is looked for.
+    ``max_fee_gwei``: the most that a unit of gas may cost.
     """
 
     rpc: str = field(default=DEFAULT_RPC, repr=False)
@@ -45,7 +46,8 @@ class Settings:
     keystore: Path | None = None
     password: str | None = field(default=None, repr=False)
     confirmations: int = 2
-    from_block: int = 0
+    from_block: int | None = None
+    max_fee_gwei: int = 500
 
 
 NAMES: Final = tuple(item.name for item in fields(Settings))

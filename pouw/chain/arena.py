@@ -11,10 +11,12 @@ from eth_typing import Hash32
 
 from pouw import hashing
 from pouw.chain.abi import artifact
+from pouw.chain.carrier import Receipt
 from pouw.chain.logs import decode_logs
+from pouw.chain.outgoing import Outbox, Policy
 from pouw.chain.reading import ArenaReader, checked_arena
 from pouw.chain.rpc import Endpoint
-from pouw.chain.tx import SYNC_GAS, Call, OnSigned, Receipt, Sender, call
+from pouw.chain.tx import SYNC_GAS, Call, Sender, call
 from pouw.errors import ChainError
 from pouw.events import TaskPublished
 from pouw.types import ZERO_ADDRESS, Address, Parameters, RoundNumber, TaskId, Verdict
@@ -40,13 +42,13 @@ class ArenaClient(ArenaReader):
         address: str,
         account: LocalAccount,
         *,
-        on_signed: OnSigned | None = None,
-        confirmations: int = 1,
+        outbox: Outbox | None = None,
+        policy: Policy | None = None,
     ) -> ArenaClient:
         """The arena at ``address``; ConfigError where there is no contract."""
         endpoint = Endpoint.connect(rpc_url)
         arena = checked_arena(endpoint, address)
-        return cls(Sender(endpoint, account, on_signed, confirmations), arena)
+        return cls(Sender(endpoint, account, outbox, policy or Policy()), arena)
 
     def prepared(self, name: str, *arguments: Any, money: int = 0) -> Call:
         """The call of a Solidity function, ready for `Sender`; ``money`` is what it brings.

@@ -60,9 +60,13 @@ def read_events(endpoint: Endpoint, arena: Address, from_block: int, to_block: i
         query = {"address": arena, "fromBlock": hex(first), "toBlock": hex(last)}
         try:
             logs = endpoint.request("eth_getLogs", query)
-        except EndpointRefused:
+        except EndpointRefused as error:
             if first == last:
-                raise
+                raise ChainUnavailable(
+                    f"{endpoint.url} gives no events of block {first}: {error.message[:200]}",
+                    hint="where it keeps no blocks as old as that, set from_block to the arena's "
+                    "deployment, or use an endpoint with the whole history",
+                ) from error
             middle = (first + last) // 2
             ranges += [(middle + 1, last), (first, middle)]
             continue

@@ -11,9 +11,9 @@ from eth_utils import to_checksum_address
 
 from pouw.chain.abi import artifact
 from pouw.chain.logs import read_events
-from pouw.chain.rpc import BlockTag, Endpoint, as_address, tag
+from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, as_address, tag
 from pouw.chain.tx import call
-from pouw.errors import ConfigError
+from pouw.errors import ChainUnavailable, ConfigError
 from pouw.events import Event
 from pouw.types import (
     Address,
@@ -139,6 +139,26 @@ class ArenaReader:
     def confirmed_block(self, confirmations: int) -> int:
         """The last block that ``confirmations`` blocks stand on, itself counted; at least 0."""
         return max(0, self.endpoint.block_number() - max(1, confirmations) + 1)
+
+    def deployment_block(self, after: int = 0) -> int:
+        """The first block from ``after`` on at which the contract is there, by bisection.
+
+        ChainUnavailable where the endpoint has forgotten states as old as that.
+        """
+        low, high = after, self.endpoint.block_number()
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                there = bool(self.endpoint.data("eth_getCode", self.address, tag(middle)))
+            except EndpointRefused as error:
+                raise ChainUnavailable(
+                    f"the chain at {self.endpoint.url} does not keep the state of block {middle}, "
+                    "so the arena's deployment cannot be found there",
+                    hint="set from_block (--from-block) to the block that `pouw deploy` printed, "
+                    "or ask an archive node",
+                ) from error
+            low, high = (low, middle) if there else (middle + 1, high)
+        return low
 
     def events(self, from_block: int, to_block: int) -> list[Event]:
         """The arena's events of a range of blocks, in order."""

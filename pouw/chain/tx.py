@@ -1,14 +1,14 @@
 """Sign, send, wait, decode: how a transaction gets onto the chain exactly once.
 
-A signed transaction goes to the caller's journal before it leaves, and may be sent again at any
-time: the same bytes are the same transaction.
+A signed transaction is kept on the disk before it leaves, and may be sent again at any time: the
+same bytes are the same transaction. One that blocks pass over is signed again, with the same count
+and higher fees, up to a limit; whichever variant a block takes is the transaction.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,15 +16,10 @@ from eth_account.signers.local import LocalAccount
 from eth_utils import to_checksum_address
 
 from pouw.chain.abi import reverted
-from pouw.chain.rpc import (
-    BlockTag,
-    Endpoint,
-    EndpointRefused,
-    as_address,
-    as_bytes,
-    as_quantity,
-    tag,
-)
+from pouw.chain.carrier import Carrier, Receipt
+from pouw.chain.fees import GWEI
+from pouw.chain.outgoing import Outbox, Outgoing, Policy, Signed
+from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, tag
 from pouw.errors import ChainError, ChainUnavailable, Reverted, TransactionLost
 from pouw.types import Address
 
@@ -33,12 +28,9 @@ SYNC_GAS: Final = 400_000  # what a drop, a selection and a closing cost beyond 
 _SPARE_GAS: Final = 30_000  # a slot that somebody else's transaction clears meanwhile
 _ATTEMPTS: Final = 8
 _POLL_SECONDS: Final = 0.25
-_RESEND_SECONDS: Final = 15.0
-_DEFAULT_TIP_WEI: Final = 10**9
-_KNOWN: Final = ("already known", "already imported", "alreadyknown", "known transaction")
+_LAG_SECONDS: Final = 15.0  # by which one node behind an endpoint may know less than another
 _COUNT_TAKEN: Final = ("nonce too low", "underpriced", "nonce has already been used")
-
-OnSigned = Callable[[bytes, bytes], None]
+_USUAL: Final = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +46,18 @@ class Call:
     value_wei: int = 0
     spare_gas: int = _SPARE_GAS
 
+    @property
+    def purpose(self) -> tuple[bytes, int, bytes]:
+        """What a signed transaction says of it: to, value, data."""
+        to = b"" if self.to is None else bytes.fromhex(self.to[2:])
+        return to, self.value_wei, self.data
+
     def message(self, sender: Address) -> dict[str, Any]:
         """The message as ``eth_call`` and ``eth_estimateGas`` take it."""
         form: dict[str, Any] = {"from": sender, "data": "0x" + self.data.hex()}
         if self.to is not None:
             form["to"] = self.to
         return form | {"value": hex(self.value_wei)} if self.value_wei else form
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A transaction that was executed; ``logs`` as the endpoint gave them."""
-
-    transaction_hash: bytes
-    block_number: int
-    block_hash: bytes
-    succeeded: bool
-    gas_used: int
-    fee_wei: int
-    created: Address | None
-    logs: tuple[Any, ...]
 
 
 def call(endpoint: Endpoint, message: dict[str, Any], block: BlockTag = "latest") -> bytes:
@@ -94,126 +78,145 @@ def _as_revert(error: EndpointRefused) -> ChainError:
 
 
 class Sender:
-    """One account's way onto the chain; safe to share between threads."""
+    """One account's way onto the chain; safe to share between threads.
+
+    With an ``outbox`` whatever is signed is kept there before it leaves, and the next process
+    takes up what this one leaves behind.
+    """
 
     def __init__(
         self,
         endpoint: Endpoint,
         account: LocalAccount,
-        on_signed: OnSigned | None = None,
-        confirmations: int = 1,
-        timeout_seconds: float = 180.0,
+        outbox: Outbox | None = None,
+        policy: Policy = _USUAL,
     ) -> None:
         self.endpoint = endpoint
         self.account = account
         self.address = Address(to_checksum_address(account.address))
-        self._on_signed = on_signed
-        self._confirmations = max(1, confirmations)
-        self._timeout_seconds = timeout_seconds
+        self._carrier = Carrier(endpoint, account, outbox, policy)
+        self._policy = policy
         self._lock = threading.Lock()
         self._next_count = 0
 
     def transact(self, what: Call) -> Receipt:
         """Send ``what`` and wait for it; Reverted, TransactionLost or ChainUnavailable if not."""
-        digest, raw = self.send(what)
-        receipt = self.wait(digest, raw)
+        receipt = self.wait(self.send(what))
         if not receipt.succeeded:
             raise self._why(what, receipt)
         return receipt
 
-    def send(self, what: Call) -> tuple[bytes, bytes]:
-        """Estimate, sign, journal and send ``what``; returns hash and raw transaction at once.
+    def settle(self) -> None:
+        """Wait for whatever an earlier process, or an earlier attempt, left on its way."""
+        with self._lock:
+            left = [out for out in self._carrier.outgoing().values() if out.abandoned]
+        for out in left:
+            try:
+                self.wait(out)
+            except TransactionLost:
+                if out.taken is None:
+                    raise
 
-        Reverted where the contract would refuse it now.
+    def send(self, what: Call) -> Outgoing:
+        """Estimate, sign, keep and send ``what``; returns at once.
+
+        Reverted where the contract would refuse it now. One that is on its way, is the same to the
+        byte and was given up by whoever sent it, is taken for this one.
         """
         with self._lock:
+            outgoing = self._carrier.outgoing()
+            self._carrier.tend(outgoing.values())
+            for out in list(outgoing.values()):
+                if out.abandoned and out.last.purpose == what.purpose:
+                    out.abandoned = False
+                    return out
+                if out.abandoned and out.taken is not None:
+                    self._carrier.forget(out)
             gas = self._gas(what)
             for _ in range(_ATTEMPTS):
-                count = max(self._next_count, self._pending_count())
-                digest, raw = self._sign(what, gas, count)
-                if self._on_signed is not None:
-                    self._on_signed(digest, raw)
-                try:
-                    self.resend(digest, raw)
-                except EndpointRefused as error:
-                    if not any(words in error.message.lower() for words in _COUNT_TAKEN):
-                        raise self._refusal(error) from error
-                    # Another process of this account was faster: take the next count.
-                    self._next_count = 0
-                    time.sleep(_POLL_SECONDS)
-                    continue
-                self._next_count = count + 1
-                return digest, raw
+                sent = self._send_next(what, gas)
+                if sent is not None:
+                    return sent
+                time.sleep(_POLL_SECONDS)
         raise TransactionLost(
             f"{what.name} could not be sent: other transactions of {self.address} keep coming",
             hint="use one account for one role",
         )
 
-    def resend(self, digest: bytes, raw: bytes) -> None:
-        """Send a signed transaction, for the first time or again; 'already known' is success."""
+    def _send_next(self, what: Call, gas: int) -> Outgoing | None:
+        """Send it with the next count; None where another process of this account was faster."""
+        count = max(self._next_count, self._carrier.count("pending"))
+        out = self._carrier.outgoing()[count] = Outgoing([self._signed(what, gas, count)])
         try:
-            answer = self.endpoint.request("eth_sendRawTransaction", "0x" + raw.hex())
+            self._carrier.leave(out)
         except EndpointRefused as error:
-            words = error.message.lower()
-            if any(known in words for known in _KNOWN) or self._found(digest):
-                return
+            self._carrier.forget(out)
+            if not any(words in error.message.lower() for words in _COUNT_TAKEN):
+                raise self._refusal(error) from error
+            self._next_count = 0
+            return None
+        except ChainUnavailable:
+            out.abandoned = True
             raise
-        wrong = self.endpoint.malformed("eth_sendRawTransaction")
-        if as_bytes(answer, wrong, 32) != digest:
-            raise wrong
+        self._next_count = count + 1
+        return out
 
     def receipt(self, digest: bytes) -> Receipt | None:
         """The receipt of a transaction that is in a block, confirmed or not."""
-        method = "eth_getTransactionReceipt"
-        answer = self.endpoint.request(method, "0x" + digest.hex())
-        if answer is None:
-            return None
-        try:
-            return _receipt(answer, digest, self.endpoint.malformed(method))
-        except (KeyError, TypeError) as error:
-            raise self.endpoint.malformed(method) from error
+        return self._carrier.receipt(digest)
 
-    def wait(self, digest: bytes, raw: bytes | None = None) -> Receipt:
-        """The receipt once it has the configured confirmations; sends ``raw`` again meanwhile.
+    def resend(self, signed: Signed) -> None:
+        """Send a signed transaction, for the first time or again; 'already known' is success."""
+        self._carrier.resend(signed)
 
-        TransactionLost where it does not come within the time limit.
+    def wait(self, out: Outgoing) -> Receipt:
+        """The receipt of whichever variant was included, once it has enough confirmations.
+
+        What is on its way before it, and it itself, is sent again meanwhile, for more where that
+        is needed. TransactionLost where the time limit passes or another took its count.
         """
-        begin = sent = time.monotonic()
+        begin = time.monotonic()
         while True:
-            receipt = self.receipt(digest)
+            receipt = self._carrier.receipt_of(out)
             if receipt is not None and self._is_confirmed(receipt):
-                return receipt
-            now = time.monotonic()
-            if now - begin > self._timeout_seconds:
                 with self._lock:
-                    self._next_count = 0
-                raise TransactionLost(
-                    f"transaction 0x{digest.hex()} was sent and is not confirmed "
-                    f"after {self._timeout_seconds:.0f} s",
-                    hint="it may still come; run the command again to look for it",
-                )
-            if receipt is None and raw is not None and now - sent > _RESEND_SECONDS:
-                sent = now
-                self._send_again(digest, raw)
+                    self._carrier.forget(out)
+                return receipt
+            if receipt is None:
+                self._tend(out)
+            if time.monotonic() - begin > self._policy.timeout_seconds:
+                raise self._lost(out)
             time.sleep(_POLL_SECONDS)
 
-    def _send_again(self, digest: bytes, raw: bytes) -> None:
-        try:
-            self.resend(digest, raw)
-        except EndpointRefused:
-            # The receipt decides: the count may be taken by this very transaction by now.
-            return
+    def _tend(self, out: Outgoing) -> None:
+        """Send again what waits for too long: ``out`` and what must be included before it."""
+        with self._lock:
+            before = [
+                one for one in self._carrier.outgoing().values() if one.last.count < out.last.count
+            ]
+            self._carrier.tend([*before, out])
+        if out.taken is not None and time.monotonic() - out.taken > _LAG_SECONDS:
+            with self._lock:
+                self._carrier.forget(out)
+            raise TransactionLost(
+                f"another transaction of {self.address} came in place of 0x{out.last.digest.hex()}",
+                hint="use one account for one role",
+            )
+
+    def _lost(self, out: Outgoing) -> TransactionLost:
+        with self._lock:
+            self._next_count, out.abandoned = 0, True
+        return TransactionLost(
+            f"transaction 0x{out.last.digest.hex()} was sent and is not confirmed "
+            f"after {self._policy.timeout_seconds:.0f} s",
+            hint="it may still come; run the command again to look for it; where gas costs more "
+            "than max_fee_gwei allows, raise that",
+        )
 
     def _is_confirmed(self, receipt: Receipt) -> bool:
-        last = receipt.block_number + self._confirmations - 1
-        return self._confirmations == 1 or self.endpoint.block_number() >= last
-
-    def _found(self, digest: bytes) -> bool:
-        answer = self.endpoint.request("eth_getTransactionByHash", "0x" + digest.hex())
-        return answer is not None
-
-    def _pending_count(self) -> int:
-        return self.endpoint.quantity("eth_getTransactionCount", self.address, "pending")
+        confirmations = max(1, self._policy.confirmations)
+        last = receipt.block_number + confirmations - 1
+        return confirmations == 1 or self.endpoint.block_number() >= last
 
     def _gas(self, what: Call) -> int:
         message = what.message(self.address)
@@ -229,34 +232,25 @@ class Sender:
                 f"{self.address} cannot pay for this: {error.message[:200]}",
                 hint="send it some ether, for the amount and for gas",
             )
+        if "block base fee" in error.message.lower():
+            limit = self._policy.max_fee_wei // GWEI
+            return ChainError(
+                f"gas costs more than {limit} gwei now, which is the most you allow",
+                hint="wait, or raise max_fee_gwei",
+            )
         return _as_revert(error)
 
-    def _fees(self) -> tuple[int, int]:
-        """Most wei a unit of gas in all and for the block's producer: twice the base fee."""
-        method = "eth_getBlockByNumber"
-        block = self.endpoint.block("latest")
-        base = as_quantity(block.get("baseFeePerGas", 0), self.endpoint.malformed(method))
-        try:
-            tip = self.endpoint.quantity("eth_maxPriorityFeePerGas")
-        except EndpointRefused:
-            tip = _DEFAULT_TIP_WEI
-        return 2 * base + tip, tip
-
-    def _sign(self, what: Call, gas: int, count: int) -> tuple[bytes, bytes]:
-        most, tip = self._fees()
+    def _signed(self, what: Call, gas: int, count: int) -> Signed:
         form: dict[str, Any] = {
             "type": 2,
             "chainId": self.endpoint.chain_id(),
             "nonce": count,
             "gas": gas,
-            "maxFeePerGas": most,
-            "maxPriorityFeePerGas": tip,
             "value": what.value_wei,
             "data": what.data,
             "to": what.to if what.to is not None else b"",
         }
-        signed = self.account.sign_transaction(form)
-        return bytes(signed.hash), bytes(signed.raw_transaction)
+        return Signed.sign(self.account, form, self._carrier.fees())
 
     def _why(self, what: Call, receipt: Receipt) -> Reverted:
         """Why an included transaction failed: the same call once more, where it was executed."""
@@ -273,22 +267,3 @@ class Sender:
             {"transaction": "0x" + receipt.transaction_hash.hex(), "gas_used": receipt.gas_used},
             hint="it may have run out of gas; try again",
         )
-
-
-def _receipt(answer: Any, digest: bytes, wrong: ChainUnavailable) -> Receipt:
-    gas_used = as_quantity(answer["gasUsed"], wrong)
-    created, logs = answer.get("contractAddress"), answer["logs"]
-    if as_bytes(answer["transactionHash"], wrong, 32) != digest or not isinstance(
-        logs, list | tuple
-    ):
-        raise wrong
-    return Receipt(
-        transaction_hash=digest,
-        block_number=as_quantity(answer["blockNumber"], wrong),
-        block_hash=as_bytes(answer["blockHash"], wrong, 32),
-        succeeded=as_quantity(answer["status"], wrong) == 1,
-        gas_used=gas_used,
-        fee_wei=gas_used * as_quantity(answer.get("effectiveGasPrice", 0), wrong),
-        created=None if created is None else as_address(str(created)),
-        logs=tuple(logs),
-    )

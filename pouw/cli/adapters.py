@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
     from pouw.chain.arena import ArenaClient
+    from pouw.chain.outgoing import Outbox, Policy
     from pouw.chain.reading import ArenaReader
     from pouw.roles.base import Observer, Setup
     from pouw.types import Address
@@ -68,12 +69,30 @@ def open_reader(settings: Settings) -> ArenaReader:
     return ArenaReader.open(settings.rpc, arena_address(settings))
 
 
-def open_arena(settings: Settings) -> ArenaClient:
+def open_arena(settings: Settings, outbox: Outbox | None = None) -> ArenaClient:
     """The arena with the account of ``--keystore``."""
     from pouw.chain.arena import ArenaClient
 
-    address = arena_address(settings)
-    return ArenaClient.connect(settings.rpc, address, load_account(settings))
+    return ArenaClient.connect(
+        settings.rpc,
+        arena_address(settings),
+        load_account(settings),
+        outbox=outbox,
+        policy=policy_of(settings),
+    )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """How transactions are sent: what they may cost."""
+    from pouw.chain.fees import GWEI
+    from pouw.chain.outgoing import Policy
+
+    return Policy(max_fee_wei=settings.max_fee_gwei * GWEI)
+
+
+def first_block(settings: Settings, arena: ArenaReader) -> int:
+    """Where the arena's history begins: the setting, or its deployment."""
+    return arena.deployment_block() if settings.from_block is None else settings.from_block
 
 
 @contextmanager
@@ -81,18 +100,19 @@ def setup_for(settings: Settings) -> Iterator[Setup]:
     """What a role is given; its journal is closed when the block ends."""
     from pouw.journal import Journal
     from pouw.roles.base import Setup
+    from pouw.roles.outbox import JournalOutbox
     from pouw.storage.local import LocalStore
 
     home = private_folder(settings.home)
-    arena = open_arena(settings)
     with Journal(home / JOURNAL_FILE) as journal:
+        arena = open_arena(settings, JournalOutbox(journal))
         yield Setup(
             arena=arena,
             store=LocalStore(settings.store),
             home=home,
             journal=journal,
             confirmations=settings.confirmations,
-            from_block=settings.from_block,
+            from_block=first_block(settings, arena),
             notify=print_notice,
         )
 
@@ -102,12 +122,13 @@ def observer_for(settings: Settings) -> Observer:
     from pouw.roles.base import Observer
     from pouw.storage.local import LocalStore
 
+    arena = open_reader(settings)
     return Observer(
-        arena=open_reader(settings),
+        arena=arena,
         store=LocalStore(settings.store),
         home=private_folder(settings.home),
         confirmations=settings.confirmations,
-        from_block=settings.from_block,
+        from_block=first_block(settings, arena),
     )
 
 

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pouw.cli.adapters import load_account, open_arena
+from pouw.cli.adapters import load_account, open_arena, policy_of
 from pouw.cli.options import CALLER, Call, Command, example, settings_options
 from pouw.cli.output import amount
 from pouw.cli.values import ADDRESS, AMOUNT
-from pouw.errors import ChainUnavailable, ConfigError
+from pouw.errors import ConfigError
 from pouw.types import ZERO_ADDRESS, Address, Parameters
 
 if TYPE_CHECKING:
-    from pouw.chain.reading import ArenaReader
-    from pouw.chain.tx import Receipt
+    from pouw.chain.carrier import Receipt
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -33,7 +32,7 @@ def _seconds(name: str, default: int, text: str) -> Callable[[Command], Command]
         "    --oracle 0x... --oracle 0x... --oracle 0x...",
     )
 )
-@settings_options("rpc", "keystore", "confirmations")
+@settings_options("rpc", "keystore", "confirmations", "max_fee_gwei")
 @_seconds("--phase1", 24 * _HOUR, "Training: seconds of Phase 1.")
 @_seconds("--key-window", 15 * _MINUTE, "Seconds to release a key.")
 @_seconds("--reveal-window", 30 * _MINUTE, "Seconds to reveal.")
@@ -85,22 +84,14 @@ def deploy(
     settings = call.settings
     endpoint = Endpoint.connect(settings.rpc)
     before = endpoint.block_number()
-    arena = deploy_arena(Sender(endpoint, load_account(settings)), parameters)
-    block = deployment_block(arena, before)
+    sender = Sender(endpoint, load_account(settings), policy=policy_of(settings))
+    arena = deploy_arena(sender, parameters)
+    block = arena.deployment_block(before)
     call.output.result(
         {"arena": arena.address, "from_block": block, "chain_id": arena.chain_id},
         f"arena {arena.address} on chain {arena.chain_id}\n"
         f'pouw.toml: arena = "{arena.address}", from_block = {block}',
     )
-
-
-def deployment_block(arena: ArenaReader, before: int) -> int:
-    """The first block after ``before`` at which the arena is there: its history begins with it."""
-    endpoint = arena.endpoint
-    for number in range(before + 1, endpoint.block_number() + 1):
-        if endpoint.data("eth_getCode", arena.address, hex(number)):
-            return number
-    raise ChainUnavailable(f"the chain at {endpoint.url} lost the arena again")
 
 
 @click.command(epilog=example("pouw sync --keystore me.json"))

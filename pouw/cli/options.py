@@ -31,12 +31,19 @@ _SETTINGS: Final[dict[str, Callable[[Command], Command]]] = {
     "rpc": click.option("--rpc", metavar="URL", help="JSON-RPC endpoint of the chain."),
     "arena": click.option("--arena", type=ADDRESS, help="Address of the arena's contract."),
     "from_block": click.option(
-        "--from-block", type=click.IntRange(min=0), help="Block of the arena's deployment."
+        "--from-block",
+        type=click.IntRange(min=0),
+        help="Block of the arena's deployment (default: looked for).",
     ),
     "confirmations": click.option(
         "--confirmations",
         type=click.IntRange(min=0),
         help="Blocks that make one count: itself and those on it.",
+    ),
+    "max_fee_gwei": click.option(
+        "--max-fee-gwei",
+        type=click.IntRange(min=1),
+        help="Most that a unit of gas may cost; fees are raised so far to meet a deadline.",
     ),
     "store": click.option("--store", type=_PATH, help="Folder of public content."),
     "home": click.option("--home", type=_PATH, help="Private folder: journal, unrevealed models."),
@@ -48,8 +55,8 @@ _SETTINGS: Final[dict[str, Callable[[Command], Command]]] = {
 }
 CHAIN: Final = ("rpc", "arena", "from_block", "confirmations")
 READER: Final = (*CHAIN, "store")
-ACTOR: Final = (*CHAIN, "store", "home", "keystore")
-CALLER: Final = (*CHAIN, "home", "keystore")
+ACTOR: Final = (*CHAIN, "max_fee_gwei", "store", "home", "keystore")
+CALLER: Final = (*CHAIN, "max_fee_gwei", "home", "keystore")
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:

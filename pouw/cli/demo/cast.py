@@ -125,8 +125,8 @@ class Cast:
             bank.send(Call(f"funds for {name}", address, b"", _FUNDS_WEI))
             for name, address in self.addresses.items()
         ]
-        for digest, raw in sent:
-            bank.wait(digest, raw)
+        for one in sent:
+            bank.wait(one)
 
     def configure(self, rpc: str, arena: Address, from_block: int) -> None:
         """Write ``pouw.toml`` into every home, and one for a visitor beside them."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pouw.cli.arena import deployment_block
 from pouw.cli.demo import cast as people
 from pouw.cli.demo import tasks
 from pouw.cli.demo.children import Child, Children, pouw, tail
@@ -96,7 +95,7 @@ class _Story:
         oracles = tuple(self.cast.addresses[name] for name in people.ORACLES)
         parameters = people.parameters(oracles)
         self.arena = deploy(bank, parameters)
-        self.from_block = deployment_block(self.arena, before)
+        self.from_block = self.arena.deployment_block(before)
         self.cast.configure(self.rpc, self.arena.address, self.from_block)
         self._chronicle = Chronicle(self.arena, self.cast, self.from_block)
         say(

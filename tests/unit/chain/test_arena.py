@@ -9,10 +9,11 @@ from eth_account import Account
 from pouw import events, hashing
 from pouw.chain.arena import ArenaClient, deploy
 from pouw.chain.reading import ArenaReader, snapshot
-from pouw.chain.rpc import Endpoint
+from pouw.chain.rpc import Endpoint, EndpointRefused
 from pouw.chain.tx import Sender
-from pouw.errors import ChainError, ConfigError, Reverted
+from pouw.errors import ChainError, ChainUnavailable, ConfigError, Reverted
 from pouw.types import (
+    ZERO_ADDRESS,
     ZERO_WORD,
     Deadlines,
     EntryState,
@@ -237,6 +238,30 @@ def test_deadline__passes_without_a_transaction__pending_calls_see_it(
     # No block is closed here: time alone opens the window.
     endpoint.request("evm_increaseTime", clients[0].parameters().phase2 + 1)
     assert clients[1].sender.transact(released).succeeded
+
+
+def test_deployment_block__any_start__is_where_the_code_appears(
+    clients: list[ArenaClient], endpoint: Endpoint, advance: Advance
+) -> None:
+    advance(1)
+    block = clients[0].deployment_block()
+    code = [endpoint.data("eth_getCode", clients[0].address, hex(n)) for n in (block - 1, block)]
+    assert [bool(one) for one in code] == [False, True]
+    assert clients[0].deployment_block(block) == block
+    assert clients[0].deployment_block(block - 1) == block
+
+
+def test_deployment_block__state_is_not_kept__says_what_to_set(url: str) -> None:
+    class Pruned(Endpoint):
+        def data(self, method: str, *params: object) -> bytes:
+            raise EndpointRefused(self.url, -32000, "missing trie node", None)
+
+    endpoint = Pruned.connect(url)
+    endpoint.request("evm_mine")
+    with pytest.raises(ChainUnavailable) as caught:
+        ArenaReader(endpoint, ZERO_ADDRESS).deployment_block()
+    assert "--from-block" in str(caught.value.hint)
+    endpoint.close()
 
 
 def test_open__no_contract_there__says_so(url: str, clients: list[ArenaClient]) -> None:

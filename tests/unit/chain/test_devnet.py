@@ -15,6 +15,7 @@ from pouw.chain.blocklog import BlockLog
 from pouw.chain.devchain import DevChain
 from pouw.chain.devnet import Devnet
 from pouw.chain.evm import Refused
+from pouw.chain.outgoing import Policy
 from pouw.chain.rpc import Endpoint, EndpointRefused
 from pouw.chain.tx import Call, Sender
 from pouw.errors import ChainError, ConfigError
@@ -36,7 +37,7 @@ from pouw.chain.rpc import Endpoint
 from pouw.chain.tx import Call, Sender
 sender = Sender(Endpoint.connect(sys.argv[1]), dev_account(int(sys.argv[2])))
 sent = [sender.send(Call("transfer", sys.argv[3], b"", 1)) for _ in range(10)]
-assert all(sender.wait(*one).succeeded for one in sent)
+assert all(sender.wait(one).succeeded for one in sent)
 """
 
 
@@ -150,7 +151,7 @@ def test_process__killed_outright__loses_no_closed_block(tmp_path: Path) -> None
     )
     assert process.stdout is not None
     endpoint = Endpoint.connect(process.stdout.readline().strip())
-    receipt = Sender(endpoint, dev_account(0), confirmations=2).transact(_transfer())
+    receipt = Sender(endpoint, dev_account(0), policy=Policy(confirmations=2)).transact(_transfer())
     process.kill()
     process.wait()
     process.stdout.close()

@@ -12,7 +12,7 @@ from pouw.chain.abi import artifact
 from pouw.chain.accounts import dev_account
 from pouw.chain.devnet import Devnet
 from pouw.chain.logs import decode_logs, read_events
-from pouw.chain.rpc import Endpoint
+from pouw.chain.rpc import Endpoint, EndpointRefused
 from pouw.chain.tx import Call, Sender
 from pouw.errors import ChainUnavailable
 from pouw.types import Address, RoundNumber, TaskId, Verdict
@@ -143,7 +143,7 @@ def test_read_events__of_too_large_a_range__splits_it(
     sent = []
     for _ in range(3):
         sent = [sender.send(Call("log", created, b"")) for _ in range(2)]
-        sender.wait(*sent[-1])
+        sender.wait(sent[-1])
     monkeypatch.setattr("pouw.chain.methods.MAX_LOGS", 2)
     found = read_events(endpoint, created, 0, endpoint.block_number())
     assert len(found) == 6
@@ -152,6 +152,16 @@ def test_read_events__of_too_large_a_range__splits_it(
         assert isinstance(event, events.TaskDropped)
         assert event.task_id == event.block_number
     endpoint.close()
+
+
+def test_read_events__of_blocks_that_are_not_kept__says_what_to_set(devnet: Devnet) -> None:
+    class Pruned(Endpoint):
+        def request(self, method: str, *params: Any) -> Any:
+            raise EndpointRefused(self.url, -32000, "pruned history unavailable", None)
+
+    with pytest.raises(ChainUnavailable, match="no events of block 3") as caught:
+        read_events(Pruned.connect(devnet.url), ARENA, 3, 40)
+    assert "from_block" in str(caught.value.hint)
 
 
 def test_decoding__is_fast_enough_for_long_histories() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,14 +15,20 @@ from pouw.chain.abi import artifact, reverted
 from pouw.chain.accounts import dev_account
 from pouw.chain.arena import ArenaClient
 from pouw.chain.devnet import Devnet
+from pouw.chain.fees import Fees
+from pouw.chain.outgoing import Outgoing, Policy, Signed
 from pouw.chain.reading import ArenaReader
 from pouw.chain.rpc import Endpoint, shown_url
 from pouw.chain.tx import Call, Sender, call
 from pouw.errors import ChainError, ChainUnavailable, ConfigError, Reverted, TransactionLost
+from pouw.journal import Journal
+from pouw.roles.outbox import JournalOutbox
 from pouw.types import Address
 
 NOBODY = Address("0x" + "11" * 20)
 TRANSFER = Call("transfer", NOBODY, b"", 1)
+FORM = {"type": 2, "chainId": 31337, "nonce": 7, "gas": 21_000, "to": NOBODY}
+SIGNED = Signed.sign(dev_account(1), FORM, Fees(10**9, 1))
 
 
 class _Stranger:
@@ -60,24 +67,32 @@ def stranger() -> Iterator[_Stranger]:
     made.server.server_close()
 
 
-def test_transact__is_journalled_before_it_leaves(endpoint: Endpoint) -> None:
-    seen: list[tuple[bytes, bytes]] = []
+def test_transact__is_kept_before_it_leaves_and_until_it_is_confirmed(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    seen: list[bytes] = []
 
-    def journal(digest: bytes, raw: bytes) -> None:
-        assert endpoint.request("eth_getTransactionByHash", "0x" + digest.hex()) is None
-        seen.append((digest, raw))
+    class Watched(JournalOutbox):
+        def keep(self, signed: Signed) -> None:
+            super().keep(signed)
+            assert endpoint.request("eth_getTransactionByHash", "0x" + signed.digest.hex()) is None
+            assert self.kept() == [signed]
+            seen.append(signed.digest)
 
-    receipt = Sender(endpoint, dev_account(1), journal).transact(TRANSFER)
-    assert [digest for digest, _ in seen] == [receipt.transaction_hash]
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        outbox = Watched(journal)
+        receipt = Sender(endpoint, dev_account(1), outbox).transact(TRANSFER)
+        assert seen == [receipt.transaction_hash]
+        assert outbox.kept() == []
 
 
 def test_resend__of_a_transaction_that_is_on_chain__succeeds(endpoint: Endpoint) -> None:
     sender = Sender(endpoint, dev_account(1))
-    digest, raw = sender.send(TRANSFER)
-    sender.resend(digest, raw)
-    receipt = sender.wait(digest, raw)
-    sender.resend(digest, raw)
-    assert sender.receipt(digest) == receipt
+    sent = sender.send(TRANSFER)
+    sender.resend(sent.last)
+    receipt = sender.wait(sent)
+    sender.resend(sent.last)
+    assert sender.receipt(sent.last.digest) == receipt
     assert endpoint.quantity("eth_getBalance", NOBODY, "latest") == 1
 
 
@@ -108,7 +123,7 @@ def test_send__several_in_one_block__each_has_its_own_count(devnet: Devnet) -> N
     endpoint = Endpoint.connect(devnet.url)
     sender = Sender(endpoint, dev_account(1))
     sent = [sender.send(TRANSFER) for _ in range(5)]
-    receipts = [sender.wait(*one) for one in sent]
+    receipts = [sender.wait(one) for one in sent]
     assert len({receipt.transaction_hash for receipt in receipts}) == 5
     assert len({receipt.block_number for receipt in receipts}) < 5
     endpoint.close()
@@ -131,16 +146,18 @@ class _Forced(Sender):
 
 
 def test_wait__for_what_was_never_sent__is_lost_with_a_hint(endpoint: Endpoint) -> None:
-    sender = Sender(endpoint, dev_account(1), timeout_seconds=0.3)
+    sender = Sender(endpoint, dev_account(1), policy=Policy(timeout_seconds=0.3))
     with pytest.raises(TransactionLost) as caught:
-        sender.wait(b"\x42" * 32)
+        sender.wait(Outgoing([SIGNED], left=math.inf))
     assert caught.value.hint
 
 
 def test_wait__for_confirmations__returns_when_the_blocks_stand(tmp_path: Path) -> None:
     with Devnet(tmp_path, port=0) as devnet:
         endpoint = Endpoint.connect(devnet.url)
-        receipt = Sender(endpoint, dev_account(1), confirmations=3).transact(TRANSFER)
+        receipt = Sender(endpoint, dev_account(1), policy=Policy(confirmations=3)).transact(
+            TRANSFER
+        )
         assert endpoint.block_number() >= receipt.block_number + 2
         endpoint.close()
 
@@ -190,7 +207,7 @@ def test_reads__of_malformed_results__are_unavailable(stranger: _Stranger, resul
         reader.state,
         reader.parameters,
         lambda: endpoint.timestamp("latest"),
-        lambda: sender.resend(b"\x01" * 32, b""),
+        lambda: sender.resend(SIGNED),
         lambda: reader.round(1),
         lambda: reader.entry(1, NOBODY),
     ]
