@@ -10,12 +10,11 @@ import hashlib
 import json
 from typing import Any, Final
 
-from eth_abi import encode as abi_encode
 from eth_keys import keys
 from eth_keys.exceptions import BadSignature
 from eth_keys.exceptions import ValidationError as KeyValidationError
-from eth_utils import keccak as _keccak
 from eth_utils import to_checksum_address
+from sha3 import keccak_256
 
 from pouw.errors import ContentError, DocumentError
 from pouw.types import Address, Header, PoolChange, RoundNumber, TaskId, Verdict
@@ -29,7 +28,8 @@ _RAW_CID_PREFIX: Final = bytes.fromhex("01551220")
 
 def keccak(data: bytes) -> bytes:
     """Keccak-256 as the EVM computes it."""
-    return _keccak(data)
+    digest: bytes = keccak_256(data).digest()
+    return digest
 
 
 def sha256(data: bytes) -> bytes:
@@ -93,6 +93,24 @@ def raw_digest(cid: str) -> bytes:
     return data[4:]
 
 
+def _abi(*values: bytes | int | str) -> bytes:
+    """``abi.encode`` of static values: 32-byte words, integers and addresses (text).
+
+    That an integer fits its Solidity type is the caller's business.
+    """
+    words = []
+    for value in values:
+        if isinstance(value, int):
+            words.append(value.to_bytes(32))
+        elif isinstance(value, str):
+            words.append(bytes.fromhex(value[2:]).rjust(32, b"\0"))
+        else:
+            words.append(value)
+        if len(words[-1]) != 32:
+            raise ValueError(f"{value!r} is no word")
+    return b"".join(words)
+
+
 def commitment(
     chain_id: int,
     arena: Address,
@@ -103,25 +121,19 @@ def commitment(
 ) -> bytes:
     """``PoUW.commitmentOf``: binds a manifest to chain, contract, round and miner."""
     return keccak(
-        abi_encode(
-            ["bytes32", "uint256", "address", "uint64", "address", "bytes32", "bytes32"],
-            [COMMIT_TYPEHASH, chain_id, arena, round_number, miner, manifest_digest, salt],
-        )
+        _abi(COMMIT_TYPEHASH, chain_id, arena, round_number, miner, manifest_digest, salt)
     )
 
 
 def domain_separator(chain_id: int, arena: Address) -> bytes:
     """The EIP-712 domain separator of a deployment; also the parent of its first header."""
     return keccak(
-        abi_encode(
-            ["bytes32", "bytes32", "bytes32", "uint256", "address"],
-            [
-                DOMAIN_TYPEHASH,
-                keccak(DOMAIN_NAME.encode()),
-                keccak(DOMAIN_VERSION.encode()),
-                chain_id,
-                arena,
-            ],
+        _abi(
+            DOMAIN_TYPEHASH,
+            keccak(DOMAIN_NAME.encode()),
+            keccak(DOMAIN_VERSION.encode()),
+            chain_id,
+            arena,
         )
     )
 
@@ -134,12 +146,7 @@ def reveal_hash(
     claimed_score: int,
 ) -> bytes:
     """The EIP-712 digest that a miner signs to reveal."""
-    struct = keccak(
-        abi_encode(
-            ["bytes32", "uint64", "address", "bytes32", "uint32"],
-            [REVEAL_TYPEHASH, round_number, miner, manifest_digest, claimed_score],
-        )
-    )
+    struct = keccak(_abi(REVEAL_TYPEHASH, round_number, miner, manifest_digest, claimed_score))
     return keccak(b"\x19\x01" + domain + struct)
 
 
@@ -159,7 +166,7 @@ def recover_signer(digest: bytes, signature: bytes) -> Address | None:
 
 def reveal_digest(manifest_digest: bytes, signature: bytes) -> bytes:
     """The 22 bytes that an entry holds once revealed."""
-    return keccak(abi_encode(["bytes32", "bytes32"], [manifest_digest, keccak(signature)]))[:22]
+    return keccak(_abi(manifest_digest, keccak(signature)))[:22]
 
 
 def pool_history(
@@ -171,51 +178,31 @@ def pool_history(
     reward_after: int,
 ) -> bytes:
     """``poolHistory`` after one more change of the pool."""
-    return keccak(
-        abi_encode(
-            ["bytes32", "uint8", "uint64", "address", "bytes32", "uint128"],
-            [before, int(kind), task_id, publisher, spec_digest, reward_after],
-        )
-    )
+    return keccak(_abi(before, int(kind), task_id, publisher, spec_digest, reward_after))
 
 
 def header_hash(header: Header) -> bytes:
     """The hash that ``Round.header`` holds once the round is closed."""
     return keccak(
-        abi_encode(
-            [
-                "uint64",
-                "bytes32",
-                "uint64",
-                "bytes32",
-                "bytes32",
-                "uint8",
-                "address",
-                "uint32",
-                "bytes22",
-                "bytes32",
-                "uint40",
-            ],
-            [
-                header.number,
-                header.parent,
-                header.task_id,
-                header.spec_digest,
-                header.pool_history,
-                int(header.verdict),
-                header.winner,
-                header.score,
-                header.reveal_digest,
-                header.evidence_digest,
-                header.closed_at,
-            ],
+        _abi(
+            header.number,
+            header.parent,
+            header.task_id,
+            header.spec_digest,
+            header.pool_history,
+            int(header.verdict),
+            header.winner,
+            header.score,
+            header.reveal_digest.ljust(32, b"\0"),
+            header.evidence_digest,
+            header.closed_at,
         )
     )
 
 
 def vote_key(verdict: Verdict, winner: Address) -> bytes:
     """The key under which ``votes`` counts the oracles of one outcome."""
-    return keccak(abi_encode(["uint8", "address"], [int(verdict), winner]))
+    return keccak(_abi(int(verdict), winner))
 
 
 def data_key_of(test_key: bytes) -> bytes:
@@ -230,8 +217,4 @@ def key_hash_of(test_key: bytes) -> bytes:
 
 def round_seed(key: bytes, round_number: RoundNumber, miner: Address) -> bytes:
     """A miner's 32-byte seed: of the data key for training, of the test key for replay."""
-    return keccak(
-        abi_encode(
-            ["bytes32", "uint64", "address"], [key, round_number, to_checksum_address(miner)]
-        )
-    )
+    return keccak(_abi(key, round_number, to_checksum_address(miner)))
