@@ -244,14 +244,18 @@ class CaseCounts(Part):
 
 
 class Judged(Part):
-    """One revealed model that the oracle looked at, in the order it did."""
+    """One revealed model that the oracle looked at, in the order it did.
+
+    ``reason`` "bound": ``cases`` already exclude the claim, so the rest was not scored and there is
+    no score; the counts of the last case may be those it would have, were its rest perfect.
+    """
 
     miner: HexAddress
     manifest: HexDigest
     claim_ppm: Ppm
     score_ppm: Ppm | None
     true_claim: bool
-    reason: Literal["score", "unavailable", "manifest", "caps", "model"]
+    reason: Literal["score", "bound", "unavailable", "manifest", "caps", "model"]
     detail: Remark
     cases: tuple[CaseCounts, ...]
 

@@ -1,18 +1,20 @@
 """From an image to labels: one fixed recipe in float32, whoever runs it.
 
 Everything that influences a number follows from the spec and the shape of the image: windows,
-their weights, and how many windows go through the network at once.
+their weights, and how many windows go through the network at once. Labels come in slabs, each as
+soon as no later window can change it, so that memory stays bounded and a scorer can stop early.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
-import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from pouw.documents import InferenceRecipe, TaskSpec
-from pouw.errors import DataError, ModelError, ModelTooLarge
+from pouw.errors import DataError, ModelTooLarge
 from pouw.ml.data import (
     Case,
     Image,
@@ -23,10 +25,25 @@ from pouw.ml.data import (
     resampled_shape,
 )
 from pouw.ml.networks import activation_bytes
-from pouw.types import SCORE_ONE_PPM
+from pouw.ml.preprocess import nearest
+from pouw.ml.windows import labelled_planes, stream_length
 
 _MAX_WINDOWS_AT_ONCE = 8
-_STITCHED_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Final labels (X, Y, Z) of the planes ``start`` to ``stop`` along ``axis``, and all else."""
+
+    axis: int
+    start: int
+    stop: int
+    labels: Label
+
+    @property
+    def where(self) -> tuple[slice, ...]:
+        """The place of the slab in the whole image."""
+        return (slice(None),) * self.axis + (slice(self.start, self.stop),)
 
 
 def prepare(case: Case, spec: TaskSpec) -> Image:
@@ -82,46 +99,55 @@ def predict(network: nn.Module, image: Image, spec: TaskSpec) -> Label:
     is padded with zeros around it. Runs where the network is. ModelError where the network's output
     is not finite, ModelTooLarge where a window passes the caps.
     """
+    labels = np.empty(image.shape[1:], dtype=np.uint8)
+    for slab in predict_slabs(network, image, spec):
+        labels[slab.where] = slab.labels
+    return labels
+
+
+def predict_slabs(network: nn.Module, image: Image, spec: TaskSpec) -> Iterator[Slab]:
+    """``predict`` bit by bit: slabs along Z for a 2D network, along X for a 3D one, ascending."""
     together = windows_at_once(spec)
-    if spec.spatial_dims == 3:
-        return np.ascontiguousarray(_labels(network, image[np.newaxis], spec, together)[0])
-    slices = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-    count, _, width, height = slices.shape
-    size = max(1, _STITCHED_BYTES // (len(spec.labels) * width * height * 4))
-    labels = np.empty((count, width, height), dtype=np.uint8)
-    for start in range(0, count, size):
-        labels[start : start + size] = _labels(
-            network, slices[start : start + size], spec, together
-        )
-    return np.ascontiguousarray(np.moveaxis(labels, 0, -1))
+    axis = stream_axis(spec)
+    moved = np.moveaxis(image, -1, 1) if spec.spatial_dims == 2 else image
+    for start, labels in labelled_planes(network, moved, spec, together):
+        slab = np.moveaxis(labels, 0, -1) if spec.spatial_dims == 2 else labels
+        yield Slab(axis, start, start + len(labels), np.ascontiguousarray(slab))
+
+
+def stream_axis(spec: TaskSpec) -> int:
+    """The axis of (X, Y, Z) along which slabs come."""
+    return 2 if spec.spatial_dims == 2 else 0
+
+
+def predict_stored(
+    network: nn.Module, image: Image, spec: TaskSpec, shape: tuple[int, int, int]
+) -> Iterator[Slab]:
+    """``predict_slabs`` on the grid of ``shape`` that the case is stored on, by nearest voxel."""
+    grid = image.shape[1:]
+    index = [nearest(old, new) for old, new in zip(grid, shape, strict=True)]
+    for slab in predict_slabs(network, image, spec):
+        along = index[slab.axis]
+        start, stop = (int(place) for place in np.searchsorted(along, (slab.start, slab.stop)))
+        labels = slab.labels
+        for axis, new in enumerate(shape):
+            if axis == slab.axis:
+                labels = labels.take(along[start:stop] - slab.start, axis=axis)
+            elif grid[axis] != new:
+                labels = labels.take(index[axis], axis=axis)
+        yield Slab(slab.axis, start, stop, labels)
 
 
 def predict_case(network: nn.Module, case: Case, spec: TaskSpec) -> Label:
     """Labels (X, Y, Z) of a case on the grid it is stored on; errors as in ``predict``."""
-    labels = predict(network, prepare(case, spec), spec)
     _, x, y, z = case.image.shape
-    return to_stored_grid(labels, (x, y, z))
+    labels = np.empty((x, y, z), dtype=np.uint8)
+    for slab in predict_stored(network, prepare(case, spec), spec, (x, y, z)):
+        labels[slab.where] = slab.labels
+    return labels
 
 
-def to_stored_grid(labels: Label, shape: tuple[int, int, int]) -> Label:
-    """A prediction on the recipe's grid, brought back to the case's grid of ``shape``."""
-    return resample_label(labels, shape)
-
-
-@torch.inference_mode()
-def _labels(network: nn.Module, batch: Image, spec: TaskSpec, together: int) -> Label:
-    recipe = spec.inference
-    device = next(network.parameters()).device
-    logits = sliding_window_inference(
-        torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device),
-        recipe.patch,
-        together,
-        network,
-        overlap=recipe.overlap_ppm / SCORE_ONE_PPM,
-        mode=recipe.blending,
-    )
-    assert isinstance(logits, torch.Tensor)
-    if not bool(torch.isfinite(logits).all()):
-        raise ModelError("the network's output is not finite")
-    # argmax gives the first of equal maxima, which is the lowest label.
-    return np.asarray(logits.argmax(dim=1).to(torch.uint8).cpu().numpy())
+def window_count(shape: tuple[int, ...], spec: TaskSpec) -> int:
+    """How many windows a prepared image of ``shape`` (X, Y, Z) takes."""
+    moved = (shape[2], shape[0], shape[1]) if spec.spatial_dims == 2 else shape
+    return stream_length(moved, spec)

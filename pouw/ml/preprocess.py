@@ -95,7 +95,11 @@ def resample_label(label: Label, shape: Shape) -> Label:
     result: NDArray[Any] = label
     for axis, size in enumerate(shape):
         if size != label.shape[axis]:
-            # In integers: the voxel that holds the new centre, (2i + 1) * old / (2 * new).
-            index = (2 * np.arange(size) + 1) * label.shape[axis] // (2 * size)
-            result = result.take(index, axis=axis)
+            result = result.take(nearest(label.shape[axis], size), axis=axis)
     return np.ascontiguousarray(result, dtype=np.uint8)
+
+
+def nearest(old: int, new: int) -> NDArray[np.intp]:
+    """For each of ``new`` voxels, which of ``old`` ones holds its centre; it never descends."""
+    # In integers: (2i + 1) * old / (2 * new).
+    return (2 * np.arange(new, dtype=np.intp) + 1) * old // (2 * new)

@@ -15,7 +15,7 @@ from pouw.errors import ProcessError
 
 Loss = Annotated[int, Field(ge=-(2**53), le=2**53)]
 EndReason = Literal["deadline", "max-steps", "terminated"]
-ScoringReason = Literal["score", "caps", "model", "data", "time", "local"]
+ScoringReason = Literal["score", "bound", "caps", "model", "data", "time", "local"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 
 SNAPSHOTS_FILE = "snapshots.jsonl"
@@ -131,11 +131,24 @@ class Finished(Record):
     reason: EndReason
 
 
+class Share(Record):
+    """A part of a test set, for one of several processes that score a model together.
+
+    ``cases``: the names to score; ``of``: how many cases the whole set has; ``known``: what other
+    processes counted already.
+    """
+
+    cases: Annotated[tuple[Text, ...], Field(min_length=1)]
+    of: Positive
+    known: tuple[CaseCounts, ...] = ()
+
+
 class ScoringRequest(Record):
     """One model to score on the opened test archive ``data``.
 
     ``predictions``: a folder for one label map a case (``NAME.npy``), for pictures. Past
-    ``stop_at_ms`` the answer is "time". ``claim_ppm`` is recorded only.
+    ``stop_at_ms`` the answer is "time". ``claim_ppm``: stop, with the answer "bound", as soon as
+    this score cannot be reached any more (None: score every case). ``share``: None for all cases.
     """
 
     id: Text
@@ -145,14 +158,18 @@ class ScoringRequest(Record):
     predictions: Path | None = None
     stop_at_ms: Positive | None = None
     claim_ppm: Ppm | None = None
+    share: Share | None = None
 
 
 class ScoringAnswer(Record):
     """What scoring found.
 
-    ``reason``: "score" (``score_ppm`` is set); "caps" and "model": the model is at fault and has no
-    score; "data" (the test set cannot be used), "time" and "local" (a wrong request, a full disk):
-    no fault of the model, nothing may be concluded about it.
+    ``reason``: "score" (``score_ppm`` is set, unless only a share was asked for); "bound": the
+    claim is out of reach, as ``cases`` and what was known prove (``best_ppm``: what can still be
+    reached; the counts of the last case may take the part of it that was not looked at as perfect);
+    "caps" and "model": the model is at fault and has no score; "data" (the test set cannot be
+    used), "time" (or cancelled) and "local" (a wrong request, a full disk): no fault of the model,
+    nothing may be concluded about it.
     """
 
     id: Text
@@ -163,3 +180,4 @@ class ScoringAnswer(Record):
     milliseconds: Count
     software: Text
     device: Text
+    best_ppm: Ppm | None = None

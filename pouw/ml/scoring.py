@@ -2,15 +2,20 @@
 
 It reads one ``ScoringRequest`` a line from standard input and writes one ``ScoringAnswer`` a line
 to standard output, nothing else; chatter goes to standard error. It stays because importing torch
-and MONAI takes seconds. Whatever a model holds ends in an answer.
+and MONAI takes seconds. Whatever a model holds ends in an answer, within bounds of memory and of
+CPU time; as a child the process has given up sockets and other programs before it reads a request
+(``pouw.ml.sandbox``). SIGUSR1 cancels the request under way.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -19,11 +24,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from pouw.documents import CaseCounts, TaskSpec
+from pouw.documents import Caps, CaseCounts, TaskSpec
 from pouw.errors import ConfigError, DataError, ModelError, ModelTooLarge, PouwError, ProcessError
 from pouw.files import atomic_file
+from pouw.ml.bound import ScoreBound
 from pouw.ml.checkpoint import load_model
-from pouw.ml.data import CaseFile, Image, Label, load_case, read_dataset
 from pouw.ml.device import (
     choose_device,
     describe_device,
@@ -31,29 +36,25 @@ from pouw.ml.device import (
     make_repeatable,
     settle_imports,
 )
-from pouw.ml.dice import case_counts, score_ppm
-from pouw.ml.inference import predict, prepare, to_stored_grid, windows_at_once
+from pouw.ml.dice import Counts, score_ppm
+from pouw.ml.inference import predict_stored, window_count, windows_at_once
+from pouw.ml.networks import build
 from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRequest
+from pouw.ml.sandbox import confine, cpu_limit, memory_limit
+from pouw.ml.testset import LabelledCase, OpenedSet, Tally
 
-_CACHE_BYTES = 2 << 30
 _MAX_DETAIL = 4096
+_SPARE_BYTES = 512 << 20  # for libraries' scratch space
+_SPARE_SECONDS = 60.0
+_SLOWNESS = 20  # times the CPU time of a network with fresh weights, and a model is too slow
 
 
 class _OutOfTime(PouwError):
-    """The request's ``stop_at_ms`` has passed."""
+    """The request's ``stop_at_ms`` has passed, or it was cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
-class _TestCase:
-    """A prepared image with the label as stored."""
-
-    image: Image
-    label: Label
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        x, y, z = self.label.shape
-        return x, y, z
+class _TooSlow(PouwError):
+    """The model takes far more CPU time than its network should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class _Outcome:
     detail: str = ""
     score_ppm: int | None = None
     cases: tuple[CaseCounts, ...] = ()
+    best_ppm: int | None = None
 
 
 class Scorer:
@@ -72,22 +74,22 @@ class Scorer:
         make_repeatable(self._device, threads)
         self._software = describe_software()
         self._described = describe_device(self._device, threads)
-        self._key: tuple[Path, bytes] | None = None
-        self._files: tuple[CaseFile, ...] = ()
-        self._cases: dict[str, _TestCase] = {}
-        self._cached_bytes = 0
+        self._tests = OpenedSet()
+        self._cancelled = False
+        self._window_seconds: dict[bytes, float] = {}
 
     def answer(self, request: ScoringRequest) -> ScoringAnswer:
         """Score the request's model; whatever is wrong is in the answer, never raised."""
         begun = time.monotonic()
+        self._cancelled = False
         try:
-            cases = self._judge(request)
-            score = score_ppm([None if case.failed else case.counts for case in cases])
-            outcome = _Outcome("score", score_ppm=score, cases=cases)
+            outcome = self._judge(request)
         except ModelTooLarge as error:
             outcome = _Outcome("caps", str(error))
-        except ModelError as error:
+        except (ModelError, _TooSlow) as error:
             outcome = _Outcome("model", str(error))
+        except MemoryError:
+            outcome = _Outcome("model", "loading it takes more memory than its task allows for")
         except DataError as error:
             outcome = _Outcome("data", str(error))
         except _OutOfTime as error:
@@ -100,6 +102,10 @@ class Scorer:
         """The answer to a line that is no request."""
         return self._wrap("unknown", _Outcome("local", str(error)), time.monotonic())
 
+    def cancel(self) -> None:
+        """Let the request under way end with "time"; safe to call from a signal handler."""
+        self._cancelled = True
+
     def _wrap(self, request_id: str, outcome: _Outcome, begun: float) -> ScoringAnswer:
         return ScoringAnswer(
             id=request_id,
@@ -110,63 +116,125 @@ class Scorer:
             milliseconds=int((time.monotonic() - begun) * 1000),
             software=self._software,
             device=self._described,
+            best_ppm=outcome.best_ppm,
         )
 
-    def _judge(self, request: ScoringRequest) -> tuple[CaseCounts, ...]:
-        spec = request.spec
-        network = load_model(
-            request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
-        ).to(self._device)
+    def _judge(self, request: ScoringRequest) -> _Outcome:
+        spec, share = request.spec, request.share
+        with self._bounded_memory(_loading_bytes(spec.caps)):
+            network = load_model(
+                request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
+            ).to(self._device)
         # A spec whose windows pass its own cap ends here, before any image is touched.
         windows_at_once(spec)
-        self._open(request.data, spec)
+        names = self._tests.open(request.data, spec, share.cases if share else None)
+        bound = ScoreBound(share.of if share else len(names), request.claim_ppm)
+        for known in share.known if share else ():
+            bound.add(None if known.failed else known.counts)
         results: list[CaseCounts] = []
-        for file in self._files:
-            if request.stop_at_ms is not None and time.time() * 1000 >= request.stop_at_ms:
-                raise _OutOfTime(f"{len(results)} of {len(self._files)} cases were scored in time")
-            results.append(self._judge_case(network, file, request))
-        return tuple(results)
+        for name in names:
+            self._check_time(request, f"{len(results)} of {len(names)} cases were scored in time")
+            counts, whole = self._judge_case(network, name, request, bound)
+            results.append(CaseCounts(name=name, failed=counts is None, counts=counts or ()))
+            if not whole:
+                return _refused(results, bound.best_ppm(counts), whole=False)
+            bound.add(counts)
+            if bound.refuses():
+                return _refused(results, bound.best_ppm(), whole=True)
+        score = None if share else score_ppm([None if c.failed else c.counts for c in results])
+        return _Outcome("score", score_ppm=score, cases=tuple(results))
 
     def _judge_case(
-        self, network: nn.Module, file: CaseFile, request: ScoringRequest
-    ) -> CaseCounts:
-        test = self._load(file, request.spec)
-        # Weights chosen to drown a CPU in denormal numbers cost no more than others.
-        torch.set_flush_denormal(True)
+        self, network: nn.Module, name: str, request: ScoringRequest, bound: ScoreBound
+    ) -> tuple[tuple[Counts, ...] | None, bool]:
+        """The counts of one case, None where it fails; False where the bound ended it early."""
+        test = self._tests.load(name, request.spec)
+        windows = window_count(test.image.shape[1:], request.spec)
+        seconds = _SPARE_SECONDS + _SLOWNESS * windows * self._pace(request.spec)
+        until = time.process_time() + seconds
+        slabs = predict_stored(network, test.image, request.spec, test.shape)
+        tally = Tally(test, keep=request.predictions is not None)
         try:
-            labels = to_stored_grid(predict(network, test.image, request.spec), test.shape)
+            # The kernel's limit is for what does not come back to look at the clock.
+            with (
+                denormals_flushed(),
+                cpu_limit(2 * seconds),
+                self._bounded_memory(_predicting_bytes(test, request.spec)),
+            ):
+                for slab in slabs:
+                    tally.add(slab)
+                    if bound.refuses(tally.at_best()):
+                        return tally.at_best(), False
+                    self._check_time(request, f"cancelled or too late while scoring {name}")
+                    if time.process_time() > until:
+                        raise _TooSlow(f"case {name} took more than {seconds:.0f} s of CPU time")
         except (ModelError, RuntimeError, ValueError, MemoryError) as error:
-            print(f"case {file.name} failed: {error}", file=sys.stderr)
-            return CaseCounts(name=file.name, failed=True, counts=())
-        finally:
-            torch.set_flush_denormal(False)
-        if request.predictions is not None:
-            with atomic_file(request.predictions / f"{file.name}.npy") as out:
-                np.save(out, labels, allow_pickle=False)
-        counts = case_counts(labels, test.label, len(request.spec.labels))
-        return CaseCounts(name=file.name, failed=False, counts=tuple(counts))
+            print(f"case {name} failed: {error}", file=sys.stderr)
+            return None, True
+        if request.predictions is not None and tally.labels is not None:
+            with atomic_file(request.predictions / f"{name}.npy") as out:
+                np.save(out, tally.labels, allow_pickle=False)
+        return tally.counts(), True
 
-    def _open(self, data: Path, spec: TaskSpec) -> None:
-        key = (data.resolve(), spec.digest())
-        if key != self._key:
-            self._key, self._cases, self._cached_bytes = None, {}, 0
-            self._files = read_dataset(data).test
-            if not self._files:
-                raise DataError(f"{data} holds no test case")
-            self._key = key
+    def _check_time(self, request: ScoringRequest, detail: str) -> None:
+        late = request.stop_at_ms is not None and time.time() * 1000 >= request.stop_at_ms
+        if late or self._cancelled:
+            raise _OutOfTime(detail)
 
-    def _load(self, file: CaseFile, spec: TaskSpec) -> _TestCase:
-        test = self._cases.get(file.name)
-        if test is None:
-            case = load_case(file, len(spec.labels))
-            if case.label is None:
-                raise DataError(f"test case {file.name} has no label")
-            test = _TestCase(prepare(case, spec), case.label)
-            size = test.image.nbytes + test.label.nbytes
-            if self._cached_bytes + size <= _CACHE_BYTES:
-                self._cases[file.name] = test
-                self._cached_bytes += size
-        return test
+    def _bounded_memory(self, limit_bytes: int) -> contextlib.AbstractContextManager[None]:
+        # A CUDA driver maps memory as it likes; there the caps bound what a model takes.
+        cuda = self._device.type == "cuda"
+        return contextlib.nullcontext() if cuda else memory_limit(limit_bytes)
+
+    @torch.inference_mode()
+    def _pace(self, spec: TaskSpec) -> float:
+        """CPU seconds that a window takes with fresh weights here, measured once for a spec."""
+        if spec.digest() not in self._window_seconds:
+            count = windows_at_once(spec)
+            network = build(
+                spec.network,
+                len(spec.channels),
+                len(spec.labels),
+                parameters_cap=spec.caps.parameters,
+            ).to(self._device)
+            windows = torch.zeros((count, len(spec.channels), *spec.inference.patch))
+            for _ in range(2):  # the first also allocates
+                begun = time.process_time()
+                network.eval()(windows.to(self._device))
+                seconds = (time.process_time() - begun) / count
+                self._window_seconds[spec.digest()] = seconds
+        return self._window_seconds[spec.digest()]
+
+
+def _refused(results: Sequence[CaseCounts], best_ppm: int, *, whole: bool) -> _Outcome:
+    part = "" if whole else ", the last in part and its rest taken as perfect"
+    detail = f"at most {best_ppm} ppm can be reached after {len(results)} case(s){part}"
+    return _Outcome("bound", detail, cases=tuple(results), best_ppm=best_ppm)
+
+
+def _loading_bytes(caps: Caps) -> int:
+    """What loading a model may take: the file, a copy, its float32 form, and the network."""
+    return 4 * caps.model_bytes + 8 * caps.parameters + _SPARE_BYTES
+
+
+def _predicting_bytes(test: LabelledCase, spec: TaskSpec) -> int:
+    """What predicting one case may take: activations, the image padded, and all sums twice."""
+    sums = 4 * len(spec.labels) * int(np.prod(test.image.shape[1:]))
+    return 2 * spec.caps.activation_bytes + 4 * test.image.nbytes + 4 * sums + _SPARE_BYTES
+
+
+@contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Weights chosen to drown a CPU in denormal numbers cost no more than others here.
+
+    It holds for this thread and those that it starts; threads of a pool keep what they began with.
+    """
+    already = float(torch.tensor([1e-40]) * 1) == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(already)
 
 
 def score(
@@ -197,6 +265,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     settle_imports()
+    # Before the first parallel loop: the threads of torch's pool inherit it.
+    torch.set_flush_denormal(True)
     # Whatever a library prints from here on goes to standard error.
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
@@ -205,6 +275,8 @@ def main(arguments: list[str]) -> int:
         except ConfigError as error:
             print(f"scoring cannot start: {error}", file=sys.stderr)
             return 1
+        signal.signal(signal.SIGUSR1, lambda *_: scorer.cancel())
+        print(f"confined by {confine()}", file=sys.stderr)
         serve(sys.stdin, answers, scorer)
     return 0
 
