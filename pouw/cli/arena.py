@@ -98,14 +98,14 @@ def deploy(
 @settings_options(*CALLER)
 def sync(call: Call) -> None:
     """Settle the pool: drop a selected task whose key did not come, select the next."""
-    _sent(call, "synced", open_arena(call.settings).sync())
+    show_sent(call, "synced", open_arena(call.settings).sync())
 
 
 @click.command(epilog=example("pouw finalize --keystore me.json"))
 @settings_options(*CALLER)
 def finalize(call: Call) -> None:
     """Close the live round once it is decided: credit everybody, write the header."""
-    _sent(call, "closed", open_arena(call.settings).finalize())
+    show_sent(call, "closed", open_arena(call.settings).finalize())
 
 
 @click.command(epilog=example("pouw reclaim 3 --keystore me.json"))
@@ -115,7 +115,7 @@ def finalize(call: Call) -> None:
 def reclaim(call: Call, number: Any, miner: Any) -> None:
     """Credit a revealer's bond of the closed ROUND: back to the miner, or burned."""
     arena = open_arena(call.settings)
-    _sent(call, "settled the bond", arena.reclaim(number, miner or arena.sender.address))
+    show_sent(call, "settled the bond", arena.reclaim(number, miner or arena.sender.address))
 
 
 @click.command(epilog=example("pouw withdraw --keystore me.json"))
@@ -130,10 +130,11 @@ def withdraw(call: Call, to: Any) -> None:
             f"{arena.sender.address} has no credit",
             hint="bonds are credited by `pouw reclaim ROUND` once the round is closed",
         )
-    _sent(call, f"withdrew {amount(credit)}", arena.withdraw(to))
+    show_sent(call, f"withdrew {amount(credit)}", arena.withdraw(to))
 
 
-def _sent(call: Call, what: str, receipt: Receipt) -> None:
+def show_sent(call: Call, what: str, receipt: Receipt) -> None:
+    """Print what a transaction did, and where it is."""
     digest = "0x" + receipt.transaction_hash.hex()
     document = {
         "transaction": digest,

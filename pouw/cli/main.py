@@ -35,7 +35,19 @@ def cli() -> None:
 
 
 def _register() -> None:
-    from pouw.cli import account, arena, devnet, miner, node, oracle, publisher, scoring, status
+    from pouw.cli import (
+        account,
+        arbiter,
+        arena,
+        devnet,
+        miner,
+        node,
+        oracle,
+        pool,
+        publisher,
+        scoring,
+        status,
+    )
     from pouw.cli.demo import command as demo
 
     for command in (
@@ -52,9 +64,13 @@ def _register() -> None:
         arena.finalize,
         arena.reclaim,
         arena.withdraw,
+        arbiter.challenge,
+        arbiter.rule,
         account.account,
     ):
         cli.add_command(command)
+    for command in (pool.top_up, pool.cancel):
+        publisher.publisher.add_command(command)
 
 
 _register()

@@ -103,7 +103,7 @@ class Publisher:
         if digest is None:
             digest = self._prepare(request, say)
         say("publish", 0, 1)
-        task_id = self._published(digest) or self._send(request, digest)
+        task_id = self._sent_before(digest) or self._send(request, digest)
         self._remember(digest, task_id)
         say("publish", 1, 1)
         self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
@@ -158,7 +158,7 @@ class Publisher:
             digest = bytes.fromhex(key)
             task_id = value["task_id"]
             if task_id is None:
-                task_id = self._published(digest)
+                task_id = self._published(digest, self._feed)
                 if task_id is None:
                     continue
                 self._remember(digest, task_id)
@@ -171,9 +171,14 @@ class Publisher:
                 return bytes.fromhex(key)
         return None
 
-    def _published(self, digest: bytes) -> TaskId | None:
-        self._feed.poll()
-        for event in self._feed.published.values():
+    def _sent_before(self, digest: bytes) -> TaskId | None:
+        """The task that an earlier run published, once what it left on its way has arrived."""
+        self._setup.arena.sender.settle()
+        return self._published(digest, Feed(self._setup.arena, self._setup.from_block, 1))
+
+    def _published(self, digest: bytes, feed: Feed) -> TaskId | None:
+        feed.poll()
+        for event in feed.published.values():
             if event.spec_digest == digest and event.publisher == self._address:
                 return event.task_id
         return None

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from eth_account import Account
 
 from pouw.chain.accounts import dev_account
-from pouw.chain.devnet import Devnet
 from pouw.chain.reading import ArenaReader
 from pouw.cli.main import main
 from pouw.cli.publisher import read_recipe
@@ -22,39 +20,11 @@ from pouw.ml.recipe import Proposal, recipe, small_unet
 ORACLE = dev_account(5).address
 
 
-@pytest.fixture(scope="module")
-def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with Devnet(tmp_path_factory.mktemp("chain"), port=0, block_seconds=0) as devnet:
-        yield devnet.url
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rpc: str) -> Path:
-    """A folder with an account of the chain, its password and settings."""
-    monkeypatch.chdir(tmp_path)
-    keystore = Account.encrypt(dev_account(0).key, "correct horse", iterations=1024)
-    (tmp_path / "me.json").write_text(json.dumps(keystore))
-    (tmp_path / "secret").write_text("correct horse\n")
-    (tmp_path / "pouw.toml").write_text(
-        f'rpc = "{rpc}"\nkeystore = "me.json"\npassword_file = "secret"\nhome = "home"\n'
-    )
-    return tmp_path
-
-
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     """The document that a command prints."""
     assert main([*words, "--json"]) == 0, capsys.readouterr().err
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
-
-
-@pytest.fixture
-def arena(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """A fresh arena, named in the settings."""
-    deployed = run(capsys, "deploy", "--oracle", ORACLE, "--phase1", "60")
-    with (folder / "pouw.toml").open("a") as file:
-        file.write(f'arena = "{deployed["arena"]}"\nfrom_block = {deployed["from_block"]}\n')
-    return str(deployed["arena"])
 
 
 def test_deploy__windows_and_committee__are_those_asked_for(arena: str, rpc: str) -> None:
