@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from typing import Any, Final
 
-from eth_keys import keys
-from eth_keys.exceptions import BadSignature
-from eth_keys.exceptions import ValidationError as KeyValidationError
+from coincurve import PublicKey
 from eth_utils import to_checksum_address
 from sha3 import keccak_256
 
@@ -58,6 +57,16 @@ def canonical_json(value: Any) -> bytes:
         return text.encode("utf-8")
     except (TypeError, ValueError) as error:
         raise DocumentError(f"cannot be written as canonical JSON: {error}") from error
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def checksum_address(account: bytes) -> Address:
+    """The EIP-55 text of an account's 20 bytes."""
+    digits = account.hex()
+    case = keccak(digits.encode()).hex()
+    return Address(
+        "0x" + "".join(d.upper() if c > "7" else d for d, c in zip(digits, case, strict=False))
+    )
 
 
 def _refuse_floats(value: Any) -> None:
@@ -156,12 +165,12 @@ def recover_signer(digest: bytes, signature: bytes) -> Address | None:
         return None
     if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
         return None
+    recoverable = signature[:64] + bytes([signature[64] - 27])
     try:
-        parsed = keys.Signature(signature[:64] + bytes([signature[64] - 27]))
-        public = parsed.recover_public_key_from_msg_hash(digest)
-    except (BadSignature, KeyValidationError):
+        public = PublicKey.from_signature_and_message(recoverable, digest, hasher=None)
+    except ValueError:
         return None
-    return Address(public.to_checksum_address())
+    return checksum_address(keccak(public.format(compressed=False)[1:])[12:])
 
 
 def reveal_digest(manifest_digest: bytes, signature: bytes) -> bytes:

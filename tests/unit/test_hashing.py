@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_utils import to_checksum_address
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pouw.errors import ContentError, DocumentError
 from pouw.hashing import (
     canonical_json,
+    checksum_address,
     commitment,
     data_key_of,
     domain_separator,
@@ -189,6 +193,11 @@ def test_round_seed__any_case_of_the_address__is_one_seed() -> None:
 
 def test_key_hash_of__hashes_twice() -> None:
     assert key_hash_of(SALT) == keccak(data_key_of(SALT)) == keccak(keccak(SALT))
+
+
+@given(st.binary(min_size=20, max_size=20))
+def test_checksum_address__any_account__is_that_of_eth_utils(account: bytes) -> None:
+    assert checksum_address(account) == to_checksum_address(account)
 
 
 def test_keccak__is_not_sha3() -> None:
