@@ -20,6 +20,21 @@ def miner_options(command: Command) -> Command:
     """Options of everything that mines; defaults are those of ``MinerOptions``."""
     for option in (
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads for training."),
+        click.option(
+            "--processes",
+            type=click.IntRange(min=1),
+            help="Processes that train together, by torchrun: one a GPU.",
+        ),
+        click.option(
+            "--trial/--no-trial",
+            default=None,
+            help="Choose the fastest correct arithmetic before Phase 1 (default) or plain float32.",
+        ),
+        click.option(
+            "--compile/--no-compile",
+            default=None,
+            help="Let the trial compile the network as well (takes minutes and a C++ compiler).",
+        ),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"])),
         click.option(
             "--training-seconds", type=click.IntRange(min=1), help="Train no longer than this."
@@ -34,7 +49,8 @@ def miner_options(command: Command) -> Command:
             "--commit-margin",
             "commit_margin_seconds",
             type=click.IntRange(min=1),
-            help="Seconds before the end of Phase 1 at which the last snapshot is complete.",
+            help="Seconds before the end of Phase 1 at which the last snapshot is complete; "
+            "by default what the time between blocks asks for.",
         ),
         click.option(
             "--first-snapshot",

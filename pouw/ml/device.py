@@ -10,7 +10,7 @@ import torch
 
 import pouw
 from pouw.errors import ConfigError
-from pouw.ml.requests import DeviceName
+from pouw.ml.requests import DeviceName, Engine
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -19,6 +19,19 @@ def choose_device(name: DeviceName) -> torch.device:
     if name == "cuda" and not available:
         raise ConfigError("there is no CUDA device here", hint="choose device cpu or auto")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def torch_device(engine: Engine, rank: int = 0) -> torch.device:
+    """The device of the process of that rank; ConfigError where there is none."""
+    device = choose_device(engine.device)
+    if device.type == "cpu":
+        return device
+    if rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {rank + 1} has no GPU, there are {torch.cuda.device_count()}",
+            hint="ask for as many processes as there are GPUs",
+        )
+    return torch.device("cuda", rank)
 
 
 def settle_imports() -> None:

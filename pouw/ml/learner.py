@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from monai.losses.dice import DiceCELoss
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from pouw.documents import TaskSpec
 from pouw.errors import ModelError
 from pouw.hashing import sha256
+from pouw.ml.augment import shaded
 from pouw.ml.checkpoint import (
     CheckpointState,
     floating_state,
@@ -26,9 +26,12 @@ from pouw.ml.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from pouw.ml.data import Image
+from pouw.ml.device import torch_device
+from pouw.ml.distributed import Team
+from pouw.ml.kernels import quicken
 from pouw.ml.networks import build
-from pouw.ml.requests import TrainingSettings
+from pouw.ml.requests import Engine, TrainingSettings
+from pouw.ml.sampling import Batch
 from pouw.types import SCORE_ONE_PPM
 
 _BETAS = (0.9, 0.99)
@@ -50,11 +53,21 @@ def warm_up() -> None:
 
 
 class Learner:
-    """Trains a spec's network from a 32-byte seed; ``model`` is the average, in inference mode."""
+    """Trains a spec's network from a 32-byte seed; ``model`` is the average, in inference mode.
+
+    Weights, averages, loss and optimiser are float32 whatever the engine; its precision is that of
+    the network's forward and backward passes.
+    """
 
     def __init__(
-        self, spec: TaskSpec, seed: bytes, settings: TrainingSettings, device: torch.device
+        self,
+        spec: TaskSpec,
+        seed: bytes,
+        settings: TrainingSettings,
+        engine: Engine,
+        team: Team | None = None,
     ) -> None:
+        team = team or Team()
         torch.manual_seed(int.from_bytes(sha256(seed + b"weights")[:8], "big") >> 1)
         network = build(
             spec.network,
@@ -62,21 +75,24 @@ class Learner:
             len(spec.labels),
             parameters_cap=spec.caps.parameters,
         )
-        self._layout = torch.channels_last if spec.spatial_dims == 2 else torch.channels_last_3d
-        self.network = network.to(device).train()
-        for parameter in self.network.parameters():
-            if parameter.dim() == spec.spatial_dims + 2:
-                parameter.data = parameter.data.contiguous(memory_format=self._layout)
-        self.model = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.device = device
+        self.device = torch_device(engine, team.rank)
+        self.engine = engine
+        self.model = copy.deepcopy(network).to(self.device).eval().requires_grad_(False)
+        self.network = network.to(self.device).train()
+        self._layout = torch.contiguous_format
+        if engine.channels_last:
+            self._layout = torch.channels_last if spec.spatial_dims == 2 else torch.channels_last_3d
+            for parameter in self.network.parameters():
+                if parameter.dim() == spec.spatial_dims + 2:
+                    parameter.data = parameter.data.contiguous(memory_format=self._layout)
+        if self.device.type == "cpu" and not engine.compiled:
+            quicken(self.network)
+        self._trained = team.averaged(self.network, self.device)
+        if engine.compiled:
+            self._trained.compile()
         self._settings = settings
-        self._pairs = list(
-            zip(
-                floating_state(self.model).values(),
-                floating_state(self.network).values(),
-                strict=True,
-            )
-        )
+        self._averages = list(floating_state(self.model).values())
+        self._weights = list(floating_state(self.network).values())
         self._optimiser = torch.optim.AdamW(
             self.network.parameters(),
             lr=learning_rate(0, settings),
@@ -86,33 +102,52 @@ class Learner:
         )
         self._loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
 
-    def step(self, images: Image, labels: NDArray[np.int64], step: int, fraction_ppm: int) -> float:
-        """One optimiser step on images (B, C, *patch) and labels (B, 1, *patch); its loss.
+    def step(self, batches: Sequence[Batch], fraction_ppm: int) -> float:
+        """One optimiser step on the mean loss of ``batches``, which is returned.
 
-        ModelError where training diverged.
+        In a team every process passes its own batch. One process that repeats such a step passes
+        the batches of all. ModelError where training diverged.
         """
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(fraction_ppm, self._settings)
         self._optimiser.zero_grad(set_to_none=True)
-        inputs = torch.from_numpy(images).to(self.device, memory_format=self._layout)
-        logits = self.network(inputs)
-        loss = self._loss(logits, torch.from_numpy(labels).to(self.device))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(
-            self.network.parameters(), self._settings.gradient_norm_ppm / SCORE_ONE_PPM
-        )
-        value = float(loss.detach())
+        value = 0.0
+        for batch in batches:
+            loss = self._loss_of(batch) / len(batches)
+            torch.autograd.backward(loss)
+            value += float(loss.detach())
+        step = batches[0].step
         if not math.isfinite(value):
             raise ModelError(
                 f"training diverged at step {step}", hint="lower learning_rate_ppm in the settings"
             )
+        torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), self._settings.gradient_norm_ppm / SCORE_ONE_PPM
+        )
         self._optimiser.step()
         # A young average follows faster, or it would remember the random start.
         decay = min(self._settings.ema_ppm / SCORE_ONE_PPM, (1 + step) / (10 + step))
         with torch.no_grad():
-            for average, weights in self._pairs:
-                average.lerp_(weights, 1 - decay)
+            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
         return value
+
+    def _loss_of(self, batch: Batch) -> Tensor:
+        # For what the network itself draws: dropout.
+        torch.manual_seed(batch.seed)
+        strength = self._settings.intensity_ppm / SCORE_ONE_PPM
+        images = shaded(self._moved(torch.from_numpy(batch.images)), batch, strength)
+        labels = self._moved(torch.from_numpy(batch.labels)).long()
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.engine.precision == "bfloat16"
+        ):
+            logits = self._trained(images.contiguous(memory_format=self._layout))
+        loss: Tensor = self._loss(logits.float(), labels)
+        return loss
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def save(self, model: Path, checkpoint: Path, state: CheckpointState) -> bytes:
         """Write the model, then the checkpoint; each appears whole. The checkpoint's sha-256."""

@@ -10,17 +10,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
-from pouw.documents import CaseCounts, Count, HexDigest, Part, Positive, Ppm, TaskSpec, Text
+from pouw.documents import CaseCounts, Count, HexDigest, Part, Positive, Ppm, Remark, TaskSpec, Text
 from pouw.errors import ProcessError
 
 Loss = Annotated[int, Field(ge=-(2**53), le=2**53)]
 EndReason = Literal["deadline", "max-steps", "terminated"]
 ScoringReason = Literal["score", "bound", "caps", "model", "data", "time", "local"]
 DeviceName = Literal["cpu", "cuda", "auto"]
+Precision = Literal["float32", "bfloat16"]
 
 SNAPSHOTS_FILE = "snapshots.jsonl"
 PROGRESS_FILE = "progress.jsonl"
 RUN_FILE = "run.json"
+ENGINE_FILE = "engine.json"
 FINISHED_FILE = "finished.json"
 
 
@@ -64,12 +66,60 @@ class TrainingSettings(Record):
     ema_ppm: Ppm = 990_000
 
 
+class Engine(Record):
+    """How the arithmetic of training is done: with data, seed and settings it fixes every bit.
+
+    ``precision`` of forward and backward passes; weights, loss and optimiser are float32 always.
+    ``channels_last``: the memory layout of images and weights. ``compiled``: by ``torch.compile``.
+    ``threads`` of each of ``processes``, which train together on one batch each.
+    """
+
+    device: DeviceName = "auto"
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compiled: bool = False
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    processes: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class TuningRequest(Record):
+    """Asks a training process for the fastest correct engine, before there is data to train on.
+
+    ``engine`` names device, threads and processes; the others are tried, ``compiled`` only where it
+    is set. The choice is written to ``out`` by ``stop_at_ms`` (Unix time in milliseconds).
+    """
+
+    spec: TaskSpec
+    settings: TrainingSettings = TrainingSettings()
+    engine: Engine = Engine()
+    out: Path
+    stop_at_ms: Positive
+
+
+class Trial(Record):
+    """How fast a step was on one engine; None, and a fault, where it is out."""
+
+    engine: Engine
+    step_microseconds: Positive | None
+    fault: Remark
+
+
+class Tuned(Record):
+    """The answer to a tuning request: the engine to train on, and what was tried, plain first."""
+
+    engine: Engine
+    trials: Annotated[tuple[Trial, ...], Field(min_length=1)]
+    software: Text
+    device: Text
+
+
 class TrainingRequest(Record):
     """What ``python -m pouw.ml.training`` is asked for.
 
     ``data``: the opened training archive; ``out``: the private folder it writes to. The last
     snapshot is complete on disk before ``stop_at_ms`` (Unix time in milliseconds). ``max_steps``
-    ends training after so many steps (None: only the clock does).
+    ends training after so many steps (None: only the clock does). ``insurance_seconds`` before
+    ``stop_at_ms`` one more snapshot is due, to stand where the last one comes too late (0: none).
     """
 
     spec: TaskSpec
@@ -78,29 +128,38 @@ class TrainingRequest(Record):
     seed: HexDigest
     stop_at_ms: Positive
     max_steps: Positive | None = None
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    device: DeviceName = "auto"
+    engine: Engine = Engine()
     first_snapshot_seconds: Positive = 20
     snapshot_seconds: Positive = 60
+    insurance_seconds: Count = 0
     settings: TrainingSettings = TrainingSettings()
 
 
 class Run(Record):
-    """``out/run.json``: when training first began, and on what it runs now."""
+    """``out/run.json``: when training first began, how, and on what it runs now.
+
+    ``engine`` names the device that "auto" became; it stays the same however often training begins.
+    """
 
     started_at_ms: Positive
     request_digest: HexDigest
     software: Text
     device: Text
+    engine: Engine
 
 
 class Progress(Record):
-    """A line of ``out/progress.jsonl``, at most two a second; a loss smoothed over steps."""
+    """A line of ``out/progress.jsonl``, at most two a second; a loss smoothed over steps.
+
+    ``fraction_ppm`` of the budget is over, ``ends_at_ms`` (Unix time) is when the rest will be.
+    """
 
     step: Count
     milliseconds: Count
     train_loss_ppm: Loss
     learning_rate_ppm: Ppm
+    fraction_ppm: Ppm
+    ends_at_ms: Positive
 
 
 class Snapshot(Record):

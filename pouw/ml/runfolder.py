@@ -18,6 +18,7 @@ from pouw.ml.requests import (
     PROGRESS_FILE,
     RUN_FILE,
     SNAPSHOTS_FILE,
+    Engine,
     Finished,
     Progress,
     Run,
@@ -31,11 +32,12 @@ _PROGRESS_SECONDS = 0.5
 
 
 def request_digest(request: TrainingRequest) -> str:
-    """What makes two requests the same training: the spec, the seed and the settings."""
+    """What makes two requests the same training: the spec, the seed, settings and engine."""
     document = {
         "spec": request.spec.model_dump(mode="json", by_alias=True),
         "seed": request.seed,
         "settings": request.settings.model_dump(mode="json"),
+        "engine": request.engine.model_dump(mode="json"),
         "max_steps": request.max_steps,
     }
     return "0x" + sha256(canonical_json(document)).hex()
@@ -71,7 +73,9 @@ class RunFolder:
         file = self.path / FINISHED_FILE
         return Finished.parse(file.read_bytes()) if file.exists() else None
 
-    def begin(self, request: TrainingRequest, now_ms: int, software: str, device: str) -> Run:
+    def begin(
+        self, request: TrainingRequest, engine: Engine, now_ms: int, software: str, device: str
+    ) -> Run:
         """Note the (first) start; ConfigError where the folder belongs to another request."""
         file = self.path / RUN_FILE
         digest, started = request_digest(request), now_ms
@@ -83,7 +87,13 @@ class RunFolder:
                     hint="give every training an out folder of its own",
                 )
             started = before.started_at_ms
-        run = Run(started_at_ms=started, request_digest=digest, software=software, device=device)
+        run = Run(
+            started_at_ms=started,
+            request_digest=digest,
+            software=software,
+            device=device,
+            engine=engine,
+        )
         self._write(RUN_FILE, run.line())
         (self.path / FINISHED_FILE).unlink(missing_ok=True)
         return run

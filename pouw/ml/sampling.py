@@ -1,7 +1,7 @@
 """Which patches a training step sees: a function of the seed and the step, and of nothing else.
 
-Every step has a generator of its own, seeded by sha256(seed, step), so a stranger can repeat any
-step without the ones before it.
+Every step of every process has a generator of its own, seeded by sha256(seed, step, rank), so a
+stranger can repeat any step without the ones before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pouw.ml.requests import TrainingSettings
 from pouw.types import SCORE_ONE_PPM
 
 _ANCHORS_PER_LABEL = 1024
-_NOISE_SHARE = 0.5
 # Small batches learn most a second on one CPU thread.
 _VOXELS_PER_STEP = 40_000
 
@@ -37,10 +36,25 @@ class Item:
     anchors: tuple[NDArray[np.int64], ...]
 
 
-def step_generator(seed: bytes, step: int) -> np.random.Generator:
-    """The generator of all random choices of one step."""
-    digest = sha256(seed + step.to_bytes(8, "big"))
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one process sees in one step.
+
+    ``images`` (B, C, *patch) and ``labels`` (B, 1, *patch) are cut and mirrored, not yet shaded.
+    ``shades`` (B, 3 + axes), uniform in [-1, 1): gain, offset, a ramp for every axis, and, taken
+    absolutely, noise. ``seed`` fixes the noise and whatever a network draws itself.
+    """
+
+    step: int
+    images: Image
+    labels: Label
+    shades: NDArray[np.float32]
+    seed: int
+
+
+def step_digest(seed: bytes, step: int, rank: int = 0) -> bytes:
+    """What all random choices of one process in one step follow from."""
+    return sha256(seed + step.to_bytes(8, "big") + rank.to_bytes(4, "big"))
 
 
 def items_of(image: Image, label: Label, patch: Sequence[int]) -> list[Item]:
@@ -80,13 +94,19 @@ class PatchSampler:
         automatic = max(1, round(_VOXELS_PER_STEP / math.prod(patch)))
         self.batch_size = settings.batch_size or automatic
 
-    def batch(self, step: int) -> tuple[Image, NDArray[np.int64]]:
-        """Images (B, C, *patch) and labels (B, 1, *patch) of a step."""
-        random = step_generator(self._seed, step)
+    def batch(self, step: int, rank: int = 0) -> Batch:
+        """What the process of that rank sees in a step."""
+        digest = step_digest(self._seed, step, rank)
+        random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
         pairs = [self._draw(random) for _ in range(self.batch_size)]
-        images = np.stack([image for image, _ in pairs])
-        labels = np.stack([label for _, label in pairs])[:, np.newaxis].astype(np.int64)
-        return images, labels
+        shape = (self.batch_size, 3 + len(self._patch))
+        return Batch(
+            step=step,
+            images=np.stack([image for image, _ in pairs]),
+            labels=np.stack([label for _, label in pairs])[:, np.newaxis],
+            shades=random.uniform(-1, 1, shape).astype(np.float32),
+            seed=int.from_bytes(digest[16:24], "big") >> 1,
+        )
 
     def _draw(self, random: np.random.Generator) -> tuple[Image, Label]:
         item = self._items[int(random.integers(len(self._items)))]
@@ -106,18 +126,4 @@ class PatchSampler:
             axes = [axis for axis in range(label.ndim) if random.random() < 0.5]
             label = np.flip(label, axes)
             image = np.flip(image, [axis + 1 for axis in axes])
-        return self._shade(image, random), label
-
-    def _shade(self, image: Image, random: np.random.Generator) -> Image:
-        """Contrast, brightness, a linear bias field and noise on normalised intensities."""
-        strength = self._settings.intensity_ppm / SCORE_ONE_PPM
-        if strength == 0:
-            return image
-        amounts = random.uniform(-strength, strength, 2 + len(self._patch)).astype(np.float32)
-        gain = np.float32(1) + amounts[0]
-        for axis, size in enumerate(self._patch):
-            ramp = np.linspace(-1, 1, size, dtype=np.float32) * amounts[2 + axis]
-            gain = gain + ramp.reshape([-1 if axis == a else 1 for a in range(len(self._patch))])
-        noise = random.standard_normal(image.shape, dtype=np.float32)
-        deviation = np.float32(strength * _NOISE_SHARE * random.random())
-        return np.asarray(image * gain + amounts[1] + noise * deviation, dtype=np.float32)
+        return image, label

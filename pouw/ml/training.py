@@ -2,8 +2,10 @@
 
 It may be killed at any moment and started again with the same request: it goes on from the last
 complete checkpoint, with the same order of data. SIGTERM, or the end of its parent, makes it write
-a snapshot and end. With ``-`` for the request it imports everything, then waits for the request's
-path on a line of its standard input, so that a miner loses no time of Phase 1 to start-up.
+a snapshot and end. With ``-`` for the request it imports everything, then reads lines from its
+standard input, so that a miner loses no time of Phase 1 to start-up: ``tune PATH`` names a tuning
+request, ``train PATH`` the request. Several processes train together where ``torchrun`` starts
+them.
 """
 
 from __future__ import annotations
@@ -16,28 +18,39 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pouw.errors import PouwError, ProcessError
+from pouw.errors import ConfigError, PouwError, ProcessError
+from pouw.files import atomic_file
 from pouw.hashing import sha256
+from pouw.ml.autotune import tune
 from pouw.ml.checkpoint import CheckpointState
-from pouw.ml.data import CaseFile, Image, Label, load_case, read_dataset, split_validation
 from pouw.ml.device import (
-    choose_device,
     describe_device,
     describe_software,
     make_repeatable,
     settle_imports,
+    torch_device,
 )
-from pouw.ml.inference import prepare, prepare_label
-from pouw.ml.learner import Learner, learning_rate, warm_up
+from pouw.ml.distributed import Team, gathered
+from pouw.ml.feeding import BatchFeed, validation_cases
+from pouw.ml.following import END, STEP, follow, make_feed, make_learner
+from pouw.ml.learner import learning_rate, warm_up
 from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm
-from pouw.ml.requests import EndReason, Finished, Progress, Snapshot, TrainingRequest
+from pouw.ml.requests import (
+    EndReason,
+    Finished,
+    Progress,
+    Run,
+    Snapshot,
+    TrainingRequest,
+    TuningRequest,
+)
 from pouw.ml.runfolder import RunFolder
-from pouw.ml.sampling import PatchSampler, items_of
-from pouw.ml.validation import ValidationCase, validate
+from pouw.ml.validation import Window, validate
 from pouw.types import SCORE_ONE_PPM
 
 _LOSS_MEMORY = 0.95
-_VALIDATION_SHARE = 0.1
+_VALIDATION_SHARE = 0.01
+_LONGEST_VALIDATION_SHARE = 0.1
 _LEAST_VALIDATION_MS = 500.0
 _FIRST_WRITING_MS = 1_000
 _LEAST_WRITING_MS = 500.0
@@ -49,21 +62,25 @@ def now_ms() -> float:
 
 
 class Training:
-    """One run of one request, from its last checkpoint on."""
+    """One run of one request, from its last checkpoint on; what rank 0 of a team does."""
 
-    def __init__(self, request: TrainingRequest, ended: Callable[[], bool]) -> None:
+    def __init__(
+        self, request: TrainingRequest, ended: Callable[[], bool], team: Team | None = None
+    ) -> None:
         self.request = request
         self._ended = ended
+        self._team = team or Team()
         self._folder = RunFolder(request.out)
         left_ms = max(0.0, request.stop_at_ms - now_ms())
-        interval_ms = min(request.snapshot_seconds * 1000.0, left_ms / 2)
-        self._validation_ms = max(interval_ms * _VALIDATION_SHARE, _LEAST_VALIDATION_MS)
-        policy = PlanningPolicy(first_closing_ms=int(self._validation_ms) + _FIRST_WRITING_MS)
+        self._interval_ms = min(request.snapshot_seconds * 1000.0, left_ms / 2)
+        longest_ms = max(self._interval_ms * _LONGEST_VALIDATION_SHARE, _LEAST_VALIDATION_MS)
+        self._longest_validation_ms = longest_ms
+        policy = PlanningPolicy(first_closing_ms=int(longest_ms) + _FIRST_WRITING_MS)
         self._planner = StepPlanner(request.stop_at_ms, policy)
         self._step = 0
         self._loss = 0.0
         self._schedule: list[int] = []
-        self._started_at_ms = 0
+        self._fraction_ppm = 0
         self._last: Snapshot | None = None
         self._last_sha256 = ""
         self._writing_ms = float(_FIRST_WRITING_MS)
@@ -73,52 +90,59 @@ class Training:
         with self._folder.locked(self.request.stop_at_ms, now_ms):
             finished = self._folder.finished()
             if finished is None or finished.reason == "terminated":
-                finished = self._train()
+                return self._train()
+            self._team.agree_on_text("")
             return finished
 
     def _train(self) -> Finished:
-        request = self.request
-        device = choose_device(request.device)
-        make_repeatable(device, request.threads)
-        run = self._folder.begin(
-            request, int(now_ms()), describe_software(), describe_device(device, request.threads)
-        )
+        run = self._begin()
         self._started_at_ms = run.started_at_ms
-        seed = bytes.fromhex(request.seed[2:])
-        sampler, self._validation = self._load_data(seed)
-        self._learner = Learner(request.spec, seed, request.settings, device)
+        self._team.agree_on_text(run.line())
+        request, engine = self.request, run.engine
+        self._learner = make_learner(request, engine, self._team)
+        feed = make_feed(request, engine, self._team)
+        self._validation = validation_cases(request.spec, request.data, engine.threads)
         self._resume()
-        reason = self._loop(sampler)
+        try:
+            reason = self._loop(feed)
+        finally:
+            feed.close()
+        self._team.agree(END)
         if self._step > (self._last.step if self._last else 0):
             self._snapshot()
         finished = Finished(step=self._step, milliseconds=self._elapsed_ms(), reason=reason)
         self._folder.finish(finished)
         return finished
 
-    def _load_data(self, seed: bytes) -> tuple[PatchSampler, list[ValidationCase]]:
-        spec = self.request.spec
-        train, held_out = split_validation(read_dataset(self.request.data).train)
-        items = [
-            item for file in train for item in items_of(*self._load(file), spec.inference.patch)
-        ]
-        validation = [ValidationCase(*self._load(file)) for file in held_out]
-        return PatchSampler(items, spec.inference.patch, seed, self.request.settings), validation
-
-    def _load(self, file: CaseFile) -> tuple[Image, Label]:
-        spec = self.request.spec
-        case = load_case(file, len(spec.labels))
-        return prepare(case, spec), prepare_label(case, spec)
+    def _begin(self) -> Run:
+        wanted = self.request.engine
+        if self._team.processes not in (1, wanted.processes):
+            raise ConfigError(
+                f"{self._team.processes} processes cannot train as {wanted.processes} do",
+                hint="start one, or as many as the request names",
+            )
+        device = torch_device(wanted)
+        engine = wanted.model_copy(update={"device": device.type})
+        return self._folder.begin(
+            self.request,
+            engine,
+            int(now_ms()),
+            describe_software(),
+            describe_device(device, engine.threads),
+        )
 
     def _resume(self) -> None:
         snapshots = self._folder.snapshots()
+        self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
         if snapshots:
             self._last = snapshots[-1]
             checkpoint = self._folder.path / self._last.checkpoint
             state = self._learner.load(checkpoint)
             self._step, self._loss = state.step, state.loss_ppm / SCORE_ONE_PPM
+            self._fraction_ppm = state.schedule_ppm[-1] if state.schedule_ppm else 0
             self._last_sha256 = sha256(checkpoint.read_bytes()).hex()
 
-    def _loop(self, sampler: PatchSampler) -> EndReason:
+    def _loop(self, feed: BatchFeed) -> EndReason:
         request = self.request
         while True:
             begun = now_ms()
@@ -128,12 +152,16 @@ class Training:
                 return "max-steps"
             if not self._planner.allows_step(begun):
                 return "deadline"
-            if begun >= self._next_snapshot_ms() and self._planner.allows_snapshot(begun):
-                self._snapshot()
-                continue
-            fraction_ppm = self._fraction_ppm(begun)
-            images, labels = sampler.batch(self._step)
-            loss = self._learner.step(images, labels, self._step, fraction_ppm)
+            segment_full = self._segment_full()
+            if segment_full or begun >= self._next_snapshot_ms():
+                if self._planner.allows_snapshot(begun):
+                    self._snapshot(validated=begun >= self._next_snapshot_ms())
+                    continue
+                if segment_full:
+                    return "deadline"
+            fraction_ppm = self._advance(begun)
+            self._team.agree(STEP, fraction_ppm)
+            loss = self._learner.step(feed.batches(self._step), fraction_ppm)
             memory = min(_LOSS_MEMORY, self._step / (self._step + 1))
             self._loss = memory * self._loss + (1 - memory) * loss
             self._schedule.append(fraction_ppm)
@@ -141,14 +169,26 @@ class Training:
             self._planner.observe_step(now_ms() - begun)
             self._note(fraction_ppm)
 
-    def _fraction_ppm(self, now: float) -> int:
-        """The share of the budget that is over: of the steps where they are given, else of time."""
+    def _advance(self, now: float) -> int:
+        """The share of the budget that is over: of the steps where they are given, else of time.
+
+        It never falls, whatever the clock or the estimates do.
+        """
         if self.request.max_steps is not None:
             return self._step * SCORE_ONE_PPM // self.request.max_steps
-        return budget_fraction_ppm(now, self._started_at_ms, self._planner.training_ends_ms)
+        ends_ms = self._planner.training_ends_ms
+        fraction_ppm = budget_fraction_ppm(now, self._started_at_ms, ends_ms)
+        self._fraction_ppm = max(self._fraction_ppm, fraction_ppm)
+        return self._fraction_ppm
 
     def _elapsed_ms(self) -> int:
         return max(0, int(now_ms()) - self._started_at_ms)
+
+    def _segment_full(self) -> bool:
+        """Whether the task's provenance asks for a checkpoint now."""
+        provenance = self.request.spec.provenance
+        since = self._step - (self._last.step if self._last else 0)
+        return provenance.policy == "replay" and since >= provenance.segment_steps
 
     def _next_snapshot_ms(self) -> float:
         if self._last is None:
@@ -158,29 +198,31 @@ class Training:
         if self._step == self._last.step:
             return math.inf
         last = self._started_at_ms + self._last.milliseconds
-        return last + self.request.snapshot_seconds * 1000
+        due = last + self.request.snapshot_seconds * 1000
+        insured = self.request.stop_at_ms - self.request.insurance_seconds * 1000
+        return insured if last < insured < due and self.request.insurance_seconds else due
 
     def _note(self, fraction_ppm: int) -> None:
         rate = learning_rate(fraction_ppm, self.request.settings)
+        elapsed = self._elapsed_ms()
+        ends = self._planner.training_ends_ms
+        if self.request.max_steps is not None:
+            by_steps = self._started_at_ms + elapsed * self.request.max_steps / self._step
+            ends = min(ends, by_steps)
         progress = Progress(
             step=self._step,
-            milliseconds=self._elapsed_ms(),
+            milliseconds=elapsed,
             train_loss_ppm=round(self._loss * SCORE_ONE_PPM),
             learning_rate_ppm=round(rate * SCORE_ONE_PPM),
+            fraction_ppm=fraction_ppm,
+            ends_at_ms=round(ends),
         )
         self._folder.note(progress, time.monotonic())
 
-    def _snapshot(self) -> None:
+    def _snapshot(self, *, validated: bool = True) -> None:
         """Validate, write the files, then the line that vouches for them."""
         begun = now_ms()
-        latest = self.request.stop_at_ms - self._planner.policy.reserve_ms - self._writing_ms
-        dice_ppm = validate(
-            self._learner.model,
-            self._validation,
-            self.request.spec,
-            min(begun + self._validation_ms, latest),
-            now_ms,
-        )
+        dice_ppm = self._validated(begun) if validated else None
         if dice_ppm is None:
             dice_ppm = self._last.validation_dice_ppm if self._last else 0
         snapshot = Snapshot(
@@ -199,16 +241,27 @@ class Training:
             previous=snapshot.previous or "",
             previous_sha256=self._last_sha256,
         )
-        folder, validated = self._folder.path, now_ms()
+        folder, validated_at = self._folder.path, now_ms()
         digest = self._learner.save(folder / snapshot.model, folder / snapshot.checkpoint, state)
         self._folder.add(snapshot)
         self._last, self._last_sha256, self._schedule = snapshot, digest.hex(), []
-        self._writing_ms = max(2 * (now_ms() - validated), _LEAST_WRITING_MS)
+        self._writing_ms = max(2 * (now_ms() - validated_at), _LEAST_WRITING_MS)
         self._planner.observe_closing(now_ms() - begun)
+
+    def _validated(self, begun: float) -> int | None:
+        """The validation Dice; one case at least, where that takes no more than is planned."""
+        latest = self.request.stop_at_ms - self._planner.policy.reserve_ms - self._writing_ms
+        enough = max(self._interval_ms * _VALIDATION_SHARE, _LEAST_VALIDATION_MS)
+        window = Window(
+            enough_ms=begun + enough,
+            until_ms=min(begun + self._longest_validation_ms, latest),
+            clock_ms=now_ms,
+        )
+        return validate(self._learner.model, self._validation, self.request.spec, window)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the request that the one argument names; 0 when training ended in order."""
+    """Do what the one argument names; 0 when training ended in order."""
     if len(arguments) != 1:
         print("usage: python -m pouw.ml.training REQUEST.json | -", file=sys.stderr)
         return 2
@@ -222,18 +275,39 @@ def main(arguments: list[str]) -> int:
     parent = os.getppid()
     warm_up()
     settle_imports()
-    path = arguments[0] if arguments[0] != "-" else sys.stdin.readline().strip()
-    if not path:
-        return 0
     try:
-        request = TrainingRequest.parse(_read(Path(path)))
-        Training(request, lambda: ended or os.getppid() != parent).run()
+        with gathered() as team:
+            path = _awaited(arguments[0]) if team.leads else ""
+            path = team.agree_on_text(path)
+            if not path:
+                return 0
+            request = TrainingRequest.parse(_read(Path(path)))
+            if team.leads:
+                Training(request, lambda: ended or os.getppid() != parent, team).run()
+            else:
+                follow(request, team)
     except PouwError as error:
         print(f"training failed: {error}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         return 1
     return 0
+
+
+def _awaited(argument: str) -> str:
+    """The path of the training request; tunes first where that is asked for."""
+    if argument != "-":
+        return argument
+    for line in sys.stdin:
+        order, _, path = line.strip().partition(" ")
+        if order == "train":
+            return path
+        if order == "tune":
+            request = TuningRequest.parse(_read(Path(path)))
+            make_repeatable(torch_device(request.engine), request.engine.threads)
+            with atomic_file(request.out) as file:
+                file.write(tune(request, now_ms).line().encode() + b"\n")
+    return ""
 
 
 def _read(path: Path) -> bytes:

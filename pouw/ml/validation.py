@@ -26,26 +26,37 @@ class ValidationCase:
     label: Label
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When to stop, in milliseconds on ``clock_ms``: no case is begun after ``enough_ms`` but the
+    first, and none goes on after ``until_ms``."""
+
+    enough_ms: float
+    until_ms: float
+    clock_ms: Callable[[], float]
+
+
 def validate(
     network: nn.Module,
     cases: Sequence[ValidationCase],
     spec: TaskSpec,
-    until_ms: float,
-    clock_ms: Callable[[], float],
+    window: Window,
 ) -> int | None:
-    """Mean Dice in ppm over the cases, in order, that could be finished before ``until_ms``.
+    """Mean Dice in ppm over the cases, in order, that the window leaves time for.
 
-    None where none could. A case whose output is not finite scores 0.
+    None where it leaves none for the first. A case whose output is not finite scores 0.
     """
 
     def stop_in_time(*_: object) -> None:
-        if clock_ms() >= until_ms:
+        if window.clock_ms() >= window.until_ms:
             raise _OutOfTime("out of time")
 
     counts: list[list[Counts] | None] = []
     hook = network.register_forward_pre_hook(stop_in_time)
     try:
         for case in cases:
+            if counts and window.clock_ms() >= window.enough_ms:
+                break
             try:
                 labels = predict(network, case.image, spec)
             except _OutOfTime:

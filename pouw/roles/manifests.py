@@ -59,7 +59,8 @@ def build_manifest(
         checkpoints=tuple(chain),
         seed=request.seed,
         recipe=Recipe(
-            engine={"threads": request.threads}, settings=request.settings.model_dump(mode="json")
+            engine=run.engine.model_dump(mode="json"),
+            settings=request.settings.model_dump(mode="json"),
         ),
         software=run.software,
         device=run.device,

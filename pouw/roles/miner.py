@@ -181,8 +181,8 @@ class Miner:
         match step:
             case Step.WAIT:
                 pass
-            case Step.PREFETCH if view.selected:
-                self._trainer.prefetch(view.selected)
+            case Step.PREFETCH if view.selected and view.opens:
+                self._trainer.prefetch(view.selected, view.opens)
                 self._scoring.warm()
             case Step.TRAIN | Step.COMMIT if live and task:
                 self._trainer.train(view, self._feed.round(live.number).data_key)

@@ -17,12 +17,16 @@ from typing import IO
 from pouw.errors import ProcessError
 from pouw.ml.requests import (
     FINISHED_FILE,
+    RUN_FILE,
     SNAPSHOTS_FILE,
     Finished,
+    Run,
     ScoringAnswer,
     ScoringRequest,
     Snapshot,
     TrainingRequest,
+    Tuned,
+    TuningRequest,
 )
 
 _END_SECONDS = 5.0
@@ -33,22 +37,33 @@ class TrainingProcess:
     """``python -m pouw.ml.training`` on one request, warmed up before there is one.
 
     The child writes snapshots to ``request.out``; they outlive it, and the same request goes on
-    from the last one.
+    from the last one. Several ``processes`` train together, under ``torchrun``.
     """
 
-    def __init__(self, log: Path, threads: int) -> None:
+    def __init__(self, log: Path, threads: int, processes: int = 1) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         self._out: Path | None = None
+        self._tuning: TuningRequest | None = None
         with log.open("ab") as errors:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "pouw.ml.training", "-"],
+                [sys.executable, "-m", *_launcher(processes), "pouw.ml.training", "-"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 text=True,
                 env=child_environment(threads),
             )
+
+    def tune(self, request: TuningRequest) -> None:
+        """Have the child choose its engine now, and compile; once."""
+        if self._tuning is None:
+            self._tuning = request
+            path = request.out.with_suffix(".request.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(request.line() + "\n")
+            with contextlib.suppress(BrokenPipeError):
+                _write(self._child.stdin, f"tune {path}\n")
 
     def begin(self, request: TrainingRequest) -> None:
         """Hand the request to the child, which is warm by now."""
@@ -57,7 +72,7 @@ class TrainingProcess:
         path.write_text(request.line() + "\n")
         self._out = request.out
         with contextlib.suppress(BrokenPipeError):
-            _write(self._child.stdin, f"{path}\n")
+            _write(self._child.stdin, f"train {path}\n")
 
     @property
     def begun(self) -> bool:
@@ -78,6 +93,29 @@ class TrainingProcess:
     def end(self) -> None:
         """Ask the child to end; it keeps what it has."""
         _end(self._child)
+
+
+def _launcher(processes: int) -> list[str]:
+    if processes == 1:
+        return []
+    count = f"--nproc-per-node={processes}"
+    return ["torch.distributed.run", "--standalone", count, "--module"]
+
+
+def read_tuned(path: Path) -> Tuned | None:
+    """What a trial chose, once it is over."""
+    try:
+        return Tuned.parse(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def read_run(out: Path) -> Run | None:
+    """When and how training in ``out`` began, if it did."""
+    try:
+        return Run.parse((out / RUN_FILE).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def read_snapshots(out: Path) -> list[Snapshot]:

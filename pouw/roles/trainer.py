@@ -8,12 +8,29 @@ from typing import Literal
 
 from pouw.documents import TaskSpec
 from pouw.hashing import round_seed
-from pouw.ml.requests import DeviceName, Snapshot, TrainingRequest
+from pouw.ml.planning import block_seconds, insurance_seconds, last_call_seconds
+from pouw.ml.requests import (
+    ENGINE_FILE,
+    DeviceName,
+    Engine,
+    Snapshot,
+    TrainingRequest,
+    TuningRequest,
+)
 from pouw.roles.base import Errands, Setup
 from pouw.roles.content import fetch_archive, fetch_spec, open_archive
-from pouw.roles.processes import TrainingProcess, read_finished, read_snapshots
+from pouw.roles.processes import (
+    TrainingProcess,
+    read_finished,
+    read_run,
+    read_snapshots,
+    read_tuned,
+)
 from pouw.roles.view import View
 from pouw.types import Address, Deadlines, RoundNumber, Task
+
+_TIMED_BLOCKS = 20
+_USUAL_BLOCK_SECONDS = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +39,21 @@ class MinerOptions:
 
     ``margin_ppm`` is taken off the measured score for noise between machines: a claim is a
     guarantee. ``commit_margin_seconds`` before t1 the last snapshot is complete, so that its
-    commitment is on chain in time. ``training_seconds`` and ``max_steps`` end training earlier.
+    commitment is on chain in time (None: as the time between blocks asks for). ``training_seconds``
+    and ``max_steps`` end training earlier. ``processes`` train together, one a GPU, with
+    ``threads`` each. ``trial``: choose the fastest correct arithmetic before Phase 1, ``compile``d
+    ones included.
     """
 
     threads: int = 1
+    processes: int = 1
     device: DeviceName = "auto"
+    trial: bool = True
+    compile: bool = False
     training_seconds: int | None = None
     max_steps: int | None = None
     margin_ppm: int = 200
-    commit_margin_seconds: int = 30
+    commit_margin_seconds: int | None = None
     first_snapshot_seconds: int = 20
     snapshot_seconds: int = 120
 
@@ -45,6 +68,7 @@ class Trainer:
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
         self._specs: dict[bytes, TaskSpec] = {}
+        self._block_seconds: float | None = None
 
     def out(self, number: RoundNumber) -> Path:
         """Where the training of a round writes to."""
@@ -60,8 +84,8 @@ class Trainer:
             self._specs[task.spec_digest] = fetch_spec(self._setup.store, task.spec_digest)
         return self._specs[task.spec_digest]
 
-    def prefetch(self, task: Task) -> None:
-        """Fetch the sealed archives and warm up training before the key is out."""
+    def prefetch(self, task: Task, opens: int) -> None:
+        """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
         folder = self._folder(task)
 
         def fetch() -> None:
@@ -71,7 +95,20 @@ class Trainer:
                     fetch_archive(self._setup.store, archive, folder)
 
         self._errands.prepare(f"fetch the data of task {task.task_id}", fetch)
-        self._warm()
+        if self._block_seconds is None:
+            self._errands.prepare("time the blocks", self._time_blocks)
+        process = self._warm()
+        if self._options.trial and task.spec_digest in self._specs:
+            tuned = self._tuned(task)
+            if not tuned.exists():
+                process.tune(
+                    TuningRequest(
+                        spec=self._specs[task.spec_digest],
+                        engine=self._engine(compiled=self._options.compile),
+                        out=tuned,
+                        stop_at_ms=opens * 1000,
+                    )
+                )
 
     def train(self, view: View, data_key: bytes | None) -> None:
         """Open the data and train until shortly before t1; does nothing that was done before."""
@@ -100,13 +137,52 @@ class Trainer:
         return None
 
     def ended(self, view: View) -> bool:
-        """Whether the live round's training has written its last snapshot, or must have by now."""
+        """Whether the latest snapshot is to be committed, however little it has trained since.
+
+        It is the last of the live round's training, or the one that insures it.
+        """
         live, at = view.live, view.deadlines
         if live is None or at is None:
             return False
-        finished = read_finished(self.out(live.number))
-        over = view.now >= at.t1 - self._options.commit_margin_seconds
-        return over or (finished is not None and finished.reason != "terminated")
+        out = self.out(live.number)
+        finished, run, snapshots = read_finished(out), read_run(out), read_snapshots(out)
+        if finished is not None and finished.reason != "terminated":
+            return True
+        insured = at.t1 - self._last_call(at) - self._insurance()
+        if run is None or not snapshots:
+            return view.now >= at.t1 - self._last_call(at)
+        return run.started_at_ms + snapshots[-1].milliseconds >= insured * 1000
+
+    def _time_blocks(self) -> None:
+        endpoint = self._setup.arena.endpoint
+        latest = endpoint.block_number()
+        numbers = range(max(0, latest - _TIMED_BLOCKS), latest + 1)
+        self._block_seconds = block_seconds([endpoint.timestamp(number) for number in numbers])
+
+    def _last_call(self, at: Deadlines) -> int:
+        """Seconds before t1 at which the last snapshot has to be complete."""
+        if self._options.commit_margin_seconds is not None:
+            return self._options.commit_margin_seconds
+        # A chain that mines only what it is sent may not have had a block for hours.
+        between = _USUAL_BLOCK_SECONDS if self._block_seconds is None else self._block_seconds
+        phase1 = self._setup.arena.parameters().phase1
+        return min(last_call_seconds(between), max(1, phase1 // 10))
+
+    def _insurance(self) -> int:
+        between = self._block_seconds or 0.0
+        return insurance_seconds(min(between, _USUAL_BLOCK_SECONDS))
+
+    def _engine(self, *, compiled: bool = False) -> Engine:
+        options = self._options
+        return Engine(
+            device=options.device,
+            compiled=compiled,
+            threads=options.threads,
+            processes=options.processes,
+        )
+
+    def _tuned(self, task: Task) -> Path:
+        return self._folder(task) / ENGINE_FILE
 
     def end_after_phase1(self, view: View) -> None:
         """End a training that nothing more can come of."""
@@ -131,7 +207,7 @@ class Trainer:
             self._process = None
         if self._process is None:
             self._process = TrainingProcess(
-                self._setup.home / "training.log", self._options.threads
+                self._setup.home / "training.log", self._options.threads, self._options.processes
             )
         return self._process
 
@@ -149,7 +225,8 @@ class Trainer:
         saved = out / "request.json"
         if saved.exists():
             return TrainingRequest.parse(saved.read_text())
-        stop = at.t1 - options.commit_margin_seconds
+        stop = at.t1 - self._last_call(at)
+        tuned = read_tuned(self._tuned(task)) if options.trial else None
         if options.training_seconds is not None:
             stop = min(stop, now + options.training_seconds)
         return TrainingRequest(
@@ -159,8 +236,8 @@ class Trainer:
             seed="0x" + round_seed(data_key, number, self._address).hex(),
             stop_at_ms=stop * 1000,
             max_steps=options.max_steps,
-            threads=options.threads,
-            device=options.device,
+            engine=tuned.engine if tuned else self._engine(),
             first_snapshot_seconds=options.first_snapshot_seconds,
             snapshot_seconds=options.snapshot_seconds,
+            insurance_seconds=self._insurance(),
         )

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_task import SEED, tiny_request, tiny_spec, write_tiny_set
 
 from pouw.errors import ConfigError, ModelError, ProcessError
 from pouw.hashing import sha256
+from pouw.ml.augment import shaded
 from pouw.ml.learner import learning_rate
 from pouw.ml.requests import Finished, Progress, Snapshot, TrainingRequest, TrainingSettings
 from pouw.ml.runfolder import RunFolder
 from pouw.ml.safefile import MAX_HEADER_BYTES
-from pouw.ml.sampling import PatchSampler, items_of
+from pouw.ml.sampling import Batch, PatchSampler, items_of
 from pouw.ml.training import Training, main, now_ms
 
 
@@ -69,26 +71,44 @@ def sampler(seed: bytes = b"s" * 32, **settings: object) -> PatchSampler:
     )
 
 
+def assert_same(one: Batch, other: Batch) -> None:
+    assert (one.step, one.seed) == (other.step, other.seed)
+    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_array_equal(one.shades, other.shades)
+
+
 def test_batch__same_seed_and_step__same_patches_in_any_order() -> None:
     one, two = sampler(), sampler()
     first = [one.batch(step) for step in range(4)]
     for step in (3, 1, 0, 2):
-        images, labels = two.batch(step)
-        np.testing.assert_array_equal(images, first[step][0])
-        np.testing.assert_array_equal(labels, first[step][1])
-    assert images.shape == (4, 1, 16, 16)
-    assert labels.shape == (4, 1, 16, 16)
-    assert images.dtype == np.float32
-    assert not np.array_equal(first[0][0], first[1][0])
-    assert not np.array_equal(sampler(b"t" * 32).batch(0)[0], first[0][0])
+        batch = two.batch(step)
+        assert_same(batch, first[step])
+    assert batch.images.shape == (4, 1, 16, 16)
+    assert batch.labels.shape == (4, 1, 16, 16)
+    assert batch.images.dtype == np.float32
+    for other in (first[1], sampler(b"t" * 32).batch(0), one.batch(0, rank=1)):
+        assert not np.array_equal(other.images, first[0].images)
+        assert not np.array_equal(other.shades, first[0].shades)
+        assert other.seed != first[0].seed
+    assert_same(one.batch(0, rank=1), two.batch(0, rank=1))
+
+
+def test_shaded__same_batch__same_images_within_the_strength() -> None:
+    batch = sampler().batch(3)
+    images = torch.from_numpy(batch.images)
+    one, two = (shaded(images, batch, 0.2) for _ in range(2))
+    assert torch.equal(one, two)
+    assert 0.01 < float((one - images).abs().mean()) < 0.5
+    assert shaded(images, batch, 0.0) is images
 
 
 def test_batch__image_and_label__cut_and_mirrored_together() -> None:
-    batches = sampler(intensity_ppm=0, foreground_ppm=1_000_000)
+    batches = sampler(foreground_ppm=1_000_000)
     for step in range(5):
-        images, labels = batches.batch(step)
-        np.testing.assert_array_equal(labels, images > 1)
-        assert labels.any(axis=(1, 2, 3)).all()
+        batch = batches.batch(step)
+        np.testing.assert_array_equal(batch.labels, batch.images > 1)
+        assert batch.labels.any(axis=(1, 2, 3)).all()
 
 
 def test_batch_size__not_given__follows_the_size_of_a_patch() -> None:
@@ -266,7 +286,7 @@ def test_main__dash__imports_first_then_reads_the_path(data: Path, tmp_path: Pat
     (tmp_path / "request.json").write_text(request.line(), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pouw.ml.training", "-"],
-        input=f"{tmp_path / 'request.json'}\n".encode(),
+        input=f"train {tmp_path / 'request.json'}\n".encode(),
     )
     assert done.returncode == 0
     assert snapshots(tmp_path / "out")[-1].step == 2
@@ -282,7 +302,12 @@ def test_training__diverged__says_so(data: Path, tmp_path: Path) -> None:
     request = tiny_request(data, tmp_path, settings=settings, max_steps=1, seed=SEED)
     training = Training(request, lambda: False)
     training.run()
+    batch = Batch(
+        step=7,
+        images=np.full((1, 1, 16, 16), np.inf, np.float32),
+        labels=np.zeros((1, 1, 16, 16), np.uint8),
+        shades=np.zeros((1, 5), np.float32),
+        seed=1,
+    )
     with pytest.raises(ModelError, match="diverged at step 7"):
-        training._learner.step(
-            np.full((1, 1, 16, 16), np.inf, np.float32), np.zeros((1, 1, 16, 16), np.int64), 7, 0
-        )
+        training._learner.step([batch], 0)

@@ -19,7 +19,7 @@ from pouw.documents import (
     Provenance,
     TaskSpec,
 )
-from pouw.ml.requests import TrainingRequest, TrainingSettings
+from pouw.ml.requests import Engine, TrainingRequest, TrainingSettings
 
 SEED = "0x" + "5a" * 32
 SHAPE = (24, 20, 8)
@@ -110,7 +110,7 @@ def tiny_request(data: Path, out: Path, **changes: object) -> TrainingRequest:
         seed=SEED,
         stop_at_ms=int(time.time() * 1000) + 300_000,
         max_steps=12,
-        device="cpu",
+        engine=Engine(device="cpu"),
         settings=TrainingSettings(batch_size=2, learning_rate_ppm=10_000),
     )
     return request.model_copy(update=changes)
