@@ -22,6 +22,14 @@ pragma solidity 0.8.37;
 ///
 /// Rank of a reveal: higher claim (not compared where the task is `first`), then earlier last commit, then lower
 /// address. Every reveal ranked above the winner is thereby rejected. Burned means credited to address(0).
+///
+/// A `first` task is the contract that the paper prints as Fig. 10, made safe. The printed one
+/// - pays every caller that reaches the accuracy: here a task's reward leaves escrow once, to one winner, and whoever
+///   asks for more than the truth loses a bond;
+/// - learns the link from the call itself, so that whoever sees it coming sends it first: here the earliest commitment
+///   counts, which tells nothing and opens for its owner alone, in one round of one arena on one chain;
+/// - uses fields under other names than it declares: here one compiled interface has the words, and events, errors,
+///   package and documents have the same.
 interface IPoUW {
     // ------------------------------------------------------------------ types
 

@@ -57,8 +57,9 @@ contract PouwToken is ERC20Capped, ERC20Permit {
         _mint(r.winner, amount);
     }
 
-    /// @notice What a round mints if it has a winner; rounds are counted from 1.
+    /// @notice What a round mints if it has a winner; nothing for 0, since rounds are counted from 1.
     function rewardOf(uint64 round) public view returns (uint256) {
+        if (round == 0) return 0;
         return FIRST_REWARD >> ((round - 1) / HALVING_ROUNDS);
     }
 

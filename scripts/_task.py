@@ -12,7 +12,7 @@ import click
 
 from pouw.types import ZERO_ADDRESS
 
-ARTIFACT = Path(__file__).resolve().parent.parent / "pouw" / "chain" / "artifacts" / "PoUW.json"
+ARTIFACTS = Path(__file__).resolve().parent.parent / "pouw" / "chain" / "artifacts"
 
 ERC20_APPROVE = [
     {
@@ -39,9 +39,9 @@ class Publication:
     reward: int
 
 
-def artifact() -> dict[str, Any]:
-    """The contract as the package carries it: the bytecode that was tested."""
-    content: dict[str, Any] = json.loads(ARTIFACT.read_text(encoding="utf-8"))
+def artifact(name: str = "PoUW") -> dict[str, Any]:
+    """A contract as the package carries it: the bytecode that was tested."""
+    content: dict[str, Any] = json.loads((ARTIFACTS / f"{name}.json").read_text(encoding="utf-8"))
     return content
 
 

@@ -2,7 +2,9 @@
 
 ``ape run deploy arena --network … --account … --parameters arena.json`` deploys;
 ``ape run deploy one … --spec 0x… --key-hash 0x… --reward …`` deploys an arena of one task, which
-is selected at once. Flags override the file, the file overrides the defaults below.
+is selected at once: nobody's richer task is before it, and Phase 1 begins one Phase 2 later.
+Flags override the file, the file overrides the defaults below.
+``ape run deploy token … --arena 0x…`` deploys the block reward of an arena, a `PouwToken`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+import ape
 import click
 from ape.cli import ConnectedProviderCommand, account_option
 from ape.contracts import ContractContainer
@@ -70,20 +73,25 @@ def parameters_of(file: Path | None, flags: dict[str, Any]) -> Parameters:
     return Parameters(**named)
 
 
-def deploy(parameters: Parameters, account: Any) -> Any:
-    """The arena, as a contract of ape's."""
-    content = artifact()
+def container(name: str) -> ContractContainer:
+    """What the package carries, as a contract of ape's that can be deployed."""
+    content = artifact(name)
     kind = ContractType(
         contractName=content["contract"],
         abi=content["abi"],
         deploymentBytecode={"bytecode": content["bytecode"]},
     )
-    return account.deploy(ContractContainer(kind), astuple(parameters))
+    return ContractContainer(kind)
+
+
+def deploy(parameters: Parameters, account: Any) -> Any:
+    """The arena, as a contract of ape's."""
+    return account.deploy(container("PoUW"), astuple(parameters))
 
 
 @click.group()
 def cli() -> None:
-    """Deploy an arena."""
+    """Deploy an arena, an arena of one task, or the block reward of an arena."""
 
 
 @cli.command(cls=ConnectedProviderCommand)
@@ -105,3 +113,34 @@ def one(account: Any, file: Path | None, **flags: Any) -> None:
     contract = deploy(parameters_of(file, flags), account)
     task_id = publish(contract, task, account)
     click.echo(json.dumps({"arena": contract.address, "task": task_id}))
+
+
+@cli.command(cls=ConnectedProviderCommand)
+@account_option()
+@click.option("--arena", "address", required=True, help="Address of the arena.")
+@click.option(
+    "--first-reward",
+    type=click.IntRange(1),
+    default=50 * ETHER,
+    show_default=True,
+    help="What the first rounds mint, in the token's smallest unit.",
+)
+@click.option(
+    "--halving-rounds",
+    type=click.IntRange(1),
+    default=210_000,
+    show_default=True,
+    help="Rounds after which the reward halves.",
+)
+def token(account: Any, address: str, first_reward: int, halving_rounds: int) -> None:
+    """Deploy an arena's block reward: capped, halving, minted once for every round with a winner.
+
+    Anybody may deploy one, and a second one: the arena knows none of them.
+    """
+    arena = ape.Contract(address, abi=artifact()["abi"])
+    try:
+        arena.lastHeader()
+    except ape.exceptions.ApeException as error:
+        raise click.UsageError(f"{address} is no arena: {error}") from error
+    contract = account.deploy(container("PouwToken"), arena, first_reward, halving_rounds)
+    click.echo(json.dumps({"token": contract.address, "cap": str(contract.cap())}))

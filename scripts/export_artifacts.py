@@ -18,7 +18,7 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "pouw" / "chain" / "artifacts"
-CONTRACTS = ("PoUW",)
+CONTRACTS = ("PoUW", "PouwToken")
 
 
 def artifact(contract: Any, compiler: Any) -> str:

@@ -109,6 +109,10 @@ def test_reward_of__rounds__halves(token: Any, number: int, reward: int) -> None
     assert token.rewardOf(number) == reward
 
 
+def test_reward_of__round_zero__is_nothing(token: Any) -> None:
+    assert token.rewardOf(0) == 0
+
+
 def test_reward_of__all_rounds__stay_below_the_cap(token: Any) -> None:
     halvings = (token.rewardOf(1 + HALVING * i) for i in range(70))
     total = HALVING * sum(halvings)

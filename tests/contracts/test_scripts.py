@@ -85,3 +85,29 @@ def test_publish__token_arena__approves_and_publishes(
     assert [shared.publish(scene.contract, task, cast.publisher) for _ in range(3)] == [1, 2, 3]
     assert scene.pool() == [2, 3]
     assert token.balanceOf(scene.contract) == 3 * (REWARD + REWARD // 10)
+
+
+def test_deploy_token__of_an_arena__halves_and_is_capped(
+    scripts: tuple[ModuleType, ModuleType],
+    arena: Scene,
+    cast: Cast,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    deploy, _ = scripts
+    kept = deploy.container("PouwToken").contract_type
+    compiled = ape.project.PouwToken.contract_type
+    assert kept.deployment_bytecode.bytecode == compiled.deployment_bytecode.bytecode
+    deploy.token.callback(cast.stranger, arena.contract.address, 7 * 10**18, 100)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    token = ape.project.PouwToken.at(told["token"])
+    assert token.ARENA() == arena.contract.address
+    assert int(told["cap"]) == token.cap() == 2 * 7 * 10**18 * 100
+
+
+def test_deploy_token__of_something_else__is_refused(
+    scripts: tuple[ModuleType, ModuleType], cast: Cast
+) -> None:
+    deploy, _ = scripts
+    other = ape.project.PlainToken.deploy(sender=cast.stranger)
+    with pytest.raises(click.UsageError, match="is no arena"):
+        deploy.token.callback(cast.stranger, other.address, 1, 1)
