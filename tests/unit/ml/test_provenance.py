@@ -1,0 +1,293 @@
+"""Links and replays on real trainings: what is honest passes, what is forged does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from chains import (
+    EVERY,
+    LINKS,
+    SPEC,
+    Chain,
+    forge,
+    interpolated,
+    spliced,
+    tensors_of,
+    train,
+)
+from safetensors.torch import save
+from tiny_task import write_tiny_set
+
+from pouw.documents import Recipe
+from pouw.ml.deviation import deviation, deviation_bound_ppb
+from pouw.ml.provenance import check_link, replay
+from pouw.ml.replays import ReplayAnswer, max_checkpoint_bytes
+from pouw.ml.requests import Engine
+
+ELSEWHERE = "another processor"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_set(tmp_path_factory.mktemp("boxes"))
+
+
+@pytest.fixture(scope="module")
+def honest(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return train(data, tmp_path_factory.mktemp("runs") / "honest")
+
+
+@pytest.fixture(scope="module")
+def stranger(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A training on the same data by another miner."""
+    return train(data, tmp_path_factory.mktemp("runs") / "stranger", "0x" + "77" * 32)
+
+
+def faults(chain: Chain) -> list[str]:
+    answers = [check_link(chain.link(index)) for index in range(LINKS)]
+    return [answer.fault for answer in answers if answer.fault is not None]
+
+
+def outcomes(chain: Chain, device: str | None = None) -> list[str]:
+    changes = {} if device is None else {"device": device}
+    return [replay(chain.segment(index, **changes)).segment.outcome for index in range(LINKS)]
+
+
+def test_chain__honest_on_an_equal_machine__linked_and_exact(honest: Chain) -> None:
+    assert faults(honest) == []
+    answers = [replay(honest.segment(index)) for index in range(LINKS)]
+    assert [answer.segment.outcome for answer in answers] == ["exact"] * LINKS
+    assert [answer.segment.deviation_ppb for answer in answers] == [0] * LINKS
+    assert all(answer.same_profile for answer in answers)
+
+
+def test_chain__honest_with_other_arithmetic__close(
+    data: Path, honest: Chain, tmp_path: Path
+) -> None:
+    """What another machine would round otherwise, made by another memory layout here."""
+    layout = honest.engine.model_copy(update={"channels_last": True})
+    other = train(data, tmp_path / "other", engine=layout)
+    claimed = replace(other, engine=honest.engine)
+    found = [replay(claimed.segment(index, device=ELSEWHERE)) for index in range(LINKS)]
+    assert [answer.segment.outcome for answer in found] == ["close"] * LINKS
+    assert not any(answer.same_profile for answer in found)
+    worst = max(answer.segment.deviation_ppb or 0 for answer in found)
+    assert 0 < worst < deviation_bound_ppb("float32") / 10
+
+
+def test_chain__same_profile_and_one_bit_off__unlike(honest: Chain, tmp_path: Path) -> None:
+    tensors, _ = tensors_of(honest.checkpoints[1])
+    name = next(name for name in tensors if name.startswith("network/"))
+    tensors[name].view(torch.int32).view(-1)[0] ^= 1
+    states = [tensors_of(path)[0] for path in honest.checkpoints]
+    touched = forge(honest, tmp_path / "touched", [states[0], tensors, *states[2:]])
+    assert replay(touched.segment(1)).segment.outcome == "unlike"
+    assert replay(touched.segment(1, device=ELSEWHERE)).segment.outcome == "close"
+
+
+def test_chain__two_processes__repeated_by_one(data: Path, tmp_path: Path) -> None:
+    pair = train(data, tmp_path / "pair", engine=Engine(device="cpu", processes=2))
+    assert outcomes(pair) == ["exact"] * LINKS
+    alone = replace(pair, engine=pair.engine.model_copy(update={"processes": 1}))
+    assert "unlike" in outcomes(alone, ELSEWHERE)
+
+
+def test_chain__spliced_without_relinking__not_linked(honest: Chain, stranger: Chain) -> None:
+    checkpoints = (*honest.checkpoints[:2], *stranger.checkpoints[2:])
+    chain = replace(honest, checkpoints=checkpoints, model=stranger.model)
+    (fault,) = faults(chain)
+    assert "does not name the checkpoint before" in fault
+
+
+@pytest.mark.parametrize("device", [None, ELSEWHERE])
+def test_chain__spliced_and_relinked__the_splice_is_unlike(
+    honest: Chain, stranger: Chain, tmp_path: Path, device: str | None
+) -> None:
+    chain = spliced(honest, stranger, tmp_path / "spliced", 2)
+    assert faults(chain) == []
+    found = outcomes(chain, device)
+    assert found == ["exact"] * 2 + ["unlike"] * 2
+
+
+def test_chain__final_model_from_elsewhere__is_not_the_average(
+    honest: Chain, stranger: Chain
+) -> None:
+    (fault,) = faults(replace(honest, model=stranger.model))
+    assert "not the average" in fault
+
+
+def test_chain__final_model_in_bfloat16__is_the_average_rounded(
+    honest: Chain, tmp_path: Path
+) -> None:
+    tensors, _ = tensors_of(honest.model)
+    model = tmp_path / "model"
+    model.write_bytes(save({name: one.to(torch.bfloat16) for name, one in tensors.items()}))
+    assert faults(replace(honest, model=model)) == []
+
+
+@pytest.mark.parametrize("device", [None, ELSEWHERE])
+def test_chain__final_model_from_elsewhere_put_into_the_last_checkpoint__unlike(
+    honest: Chain, stranger: Chain, tmp_path: Path, device: str | None
+) -> None:
+    states = [tensors_of(path)[0] for path in honest.checkpoints]
+    foreign, _ = tensors_of(stranger.checkpoints[-1])
+    states[-1] |= {name: one for name, one in foreign.items() if name.startswith("average/")}
+    chain = forge(honest, tmp_path / "planted", states)
+    assert faults(chain) == []
+    found = replay(chain.segment(LINKS - 1, **({"device": device} if device else {}))).segment
+    assert found.outcome == "unlike"
+    assert found.layer.startswith("average/")
+
+
+@pytest.mark.parametrize("device", [None, ELSEWHERE])
+def test_chain__trained_on_other_data__unlike_everywhere(
+    honest: Chain, tmp_path: Path, device: str | None
+) -> None:
+    other = write_tiny_set(tmp_path / "other", train=5)
+    chain = replace(train(other, tmp_path / "run"), data=honest.data)
+    assert faults(chain) == []
+    assert outcomes(chain, device) == ["unlike"] * LINKS
+
+
+@pytest.mark.parametrize("device", [None, ELSEWHERE])
+def test_chain__trained_in_another_order__unlike_everywhere(
+    honest: Chain, stranger: Chain, device: str | None
+) -> None:
+    chain = replace(stranger, seed=honest.seed)
+    assert outcomes(chain, device) == ["unlike"] * LINKS
+
+
+@pytest.mark.parametrize("device", [None, ELSEWHERE])
+def test_chain__interpolated_checkpoints__unlike(
+    honest: Chain, tmp_path: Path, device: str | None
+) -> None:
+    chain = interpolated(honest, tmp_path / "line")
+    assert faults(chain) == []
+    assert outcomes(chain, device)[1:] == ["unlike"] * (LINKS - 1)
+
+
+def unusable(answer: ReplayAnswer) -> str:
+    assert answer.segment.outcome == "unusable"
+    assert answer.segment.deviation_ppb is None
+    return answer.segment.detail
+
+
+@pytest.mark.parametrize(
+    ("part", "entry", "expected"),
+    [
+        ("settings", {"learning_rate_ppm": -1}, "recipe"),
+        ("settings", {"momentum_ppm": 1}, "recipe"),
+        ("engine", {"device": "abacus"}, "recipe"),
+        ("engine", {"device": "auto"}, "device"),
+        ("engine", {"processes": 1_025}, "recipe"),
+    ],
+)
+def test_replay__recipe_that_cannot_be_followed__unusable(
+    honest: Chain, part: str, entry: dict[str, int | str], expected: str
+) -> None:
+    recipe = honest.recipe()
+    changed: Recipe = recipe.model_copy(update={part: getattr(recipe, part) | entry})
+    assert expected in unusable(replay(honest.segment(0, recipe=changed)))
+
+
+def test_replay__more_steps_than_the_task_allows__unusable_before_any(honest: Chain) -> None:
+    request = honest.segment(0, end_step=EVERY + 1)
+    assert f"the task allows {EVERY}" in unusable(replay(request))
+
+
+def test_replay__more_memory_than_the_caps_allow__unusable(honest: Chain) -> None:
+    recipe = honest.recipe()
+    huge = recipe.model_copy(update={"settings": recipe.settings | {"batch_size": 1024}})
+    spec = SPEC.model_copy(
+        update={"inference": SPEC.inference.model_copy(update={"patch": (1024, 1024)})}
+    )
+    assert "bytes of memory" in unusable(replay(honest.segment(0, recipe=huge, spec=spec)))
+
+
+def test_replay__weights_that_diverge__unusable(honest: Chain, tmp_path: Path) -> None:
+    states = [tensors_of(path)[0] for path in honest.checkpoints]
+    states[0] = {
+        name: one * 1e30 if name.startswith("network/") else one for name, one in states[0].items()
+    }
+    chain = forge(honest, tmp_path / "wild", states)
+    assert "diverged" in unusable(replay(chain.segment(1)))
+
+
+def test_replay__out_of_time__undecided(honest: Chain) -> None:
+    found = replay(honest.segment(0, stop_at_ms=1)).segment
+    assert (found.outcome, found.deviation_ppb) == ("undecided", None)
+    assert f"0 of {EVERY} steps" in found.detail
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine can repeat it")
+def test_replay__trained_on_a_gpu_and_none_here__undecided(honest: Chain) -> None:
+    recipe = honest.recipe()
+    cuda = recipe.model_copy(update={"engine": recipe.engine | {"device": "cuda"}})
+    assert replay(honest.segment(0, recipe=cuda)).segment.outcome == "undecided"
+
+
+def test_replay__training_data_unreadable__not_the_miners_fault(
+    honest: Chain, tmp_path: Path
+) -> None:
+    found = replay(honest.segment(0, data=tmp_path)).segment
+    assert found.outcome == "undecided"
+
+
+def test_link__values_that_are_not_finite__fault(honest: Chain, tmp_path: Path) -> None:
+    states = [tensors_of(path)[0] for path in honest.checkpoints]
+    name = next(name for name in states[0] if name.startswith("exp_avg_sq/"))
+    states[0][name] = torch.full_like(states[0][name], torch.inf)
+    (fault,) = faults(forge(honest, tmp_path / "inf", states))
+    assert "not finite" in fault
+
+
+def test_link__not_the_steps_of_the_manifest__fault(honest: Chain) -> None:
+    request = honest.link(1)
+    for change in ({"begin_step": 0}, {"step": 2 * EVERY + 1}, {"begin_step": 2 * EVERY}):
+        link = request.link.model_copy(update=change)
+        assert check_link(request.model_copy(update={"link": link})).fault is not None
+
+
+def test_link__schedule_outside_the_budget__fault(honest: Chain, tmp_path: Path) -> None:
+    tensors, metadata = tensors_of(honest.checkpoints[0])
+    tensors["schedule_ppm"][3] = -1
+    path = tmp_path / "checkpoint"
+    path.write_bytes(save(tensors, metadata))
+    request = honest.link(0)
+    link = request.link.model_copy(update={"path": path})
+    assert "budget" in str(check_link(request.model_copy(update={"link": link})).fault)
+
+
+def test_link__larger_than_the_caps_allow__fault_before_it_is_read(
+    honest: Chain, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint"
+    with path.open("wb") as file:
+        file.truncate(max_checkpoint_bytes(SPEC.caps, EVERY) + 1)
+    request = honest.link(0)
+    link = request.link.model_copy(update={"path": path})
+    assert "at most" in str(check_link(request.model_copy(update={"link": link})).fault)
+
+
+def test_deviation__moved_the_same_way__relative_to_the_movement() -> None:
+    begin = {"network/a": torch.zeros(4), "network/b": torch.ones(4)}
+    end = {"network/a": torch.ones(4), "network/b": torch.ones(4) * 3}
+    claimed = {"network/a": torch.ones(4) * 1.5, "network/b": torch.ones(4) * 3.5}
+    found = deviation(begin, end, claimed)
+    assert (found.layer, found.ppb, found.exact) == ("network/a", 500_000_000, False)
+    assert deviation(begin, end, dict(end)).exact
+
+
+def test_deviation__optimiser_state__relative_to_its_size() -> None:
+    begin, end = {"exp_avg/a": torch.ones(4)}, {"exp_avg/a": torch.ones(4) * 2}
+    assert deviation(begin, end, {"exp_avg/a": torch.ones(4)}).ppb == 500_000_000
+
+
+def test_requests__written_and_read__the_same(honest: Chain) -> None:
+    request = honest.segment(1)
+    assert json.loads(request.line())["kind"] == "replay"
+    assert type(request).parse(request.line()) == request
