@@ -33,6 +33,7 @@ HexDigest = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Ppm = Annotated[int, Field(ge=0, le=SCORE_ONE_PPM)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
+Milli = Annotated[int, Field(ge=-(2**53), le=2**53)]
 Setting = bool | int | Word | None
 Argument = bool | int | Word | tuple[Annotated[int, Field(ge=-(2**31), le=2**31)], ...]
 
@@ -98,15 +99,30 @@ class Network(Part):
     arguments: dict[Word, Argument]
 
 
+class Window(Part):
+    """Where the foreground of one channel lies, in thousandths of a stored unit.
+
+    As nnU-Net normalises CT: clip to ``lower`` and ``upper`` (its 0.5 and 99.5 percentiles), take
+    off the mean, divide by the deviation.
+    """
+
+    lower_milli: Milli
+    upper_milli: Milli
+    mean_milli: Milli
+    deviation_milli: Positive
+
+
 class InferenceRecipe(Part):
     """How an image becomes labels; every scorer follows it to the letter, in float32.
 
     Axes are in array order. ``spacing_um``: micrometres a voxel to resample to (empty: as stored);
-    a 2D network sees the slices of a volume along its last axis.
+    ``windows``: one a channel where the normalisation is "window", else none; a 2D network sees the
+    slices of a volume along its last axis.
     """
 
     spacing_um: tuple[Positive, ...]
-    normalisation: Literal["zscore", "zscore-nonzero", "none"]
+    normalisation: Literal["zscore", "zscore-nonzero", "window", "none"]
+    windows: Annotated[tuple[Window, ...], Field(max_length=16)] = ()
     patch: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=2, max_length=3)
     ]
@@ -114,6 +130,12 @@ class InferenceRecipe(Part):
     blending: Literal["constant", "gaussian"]
     dtype: Literal["float32"]
     ties: Literal["lowest-label"]
+
+    @model_validator(mode="after")
+    def _windows_belong(self) -> Self:
+        if bool(self.windows) != (self.normalisation == "window"):
+            raise ValueError("windows belong to the normalisation 'window'")
+        return self
 
 
 class Metric(Part):
@@ -179,6 +201,8 @@ class TaskSpec(Document):
             raise ValueError(f"patch has {len(self.inference.patch)} axes, not {self.spatial_dims}")
         if len(self.inference.spacing_um) not in (0, 3):
             raise ValueError("spacing_um is empty or names three axes")
+        if len(self.inference.windows) not in (0, len(self.channels)):
+            raise ValueError(f"windows are not one for each of {len(self.channels)} channel(s)")
         return self
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -20,6 +20,7 @@ from pouw.errors import ConfigError
 if TYPE_CHECKING:
     from pouw.ml.recipe import Proposal
 
+_DIMS: Final[dict[str, Literal[2, 3]]] = {"2": 2, "3": 3}
 NOTE = (
     "Training data, test set and the winner's model are public for ever once they are opened; "
     "a publisher can leak to a friend; a colluding majority of oracles pays whom it likes."
@@ -41,9 +42,22 @@ def publisher() -> None:
 @click.option("--reward", type=AMOUNT, required=True, help="Escrowed reward, such as 1ether.")
 @click.option("--minimum", type=SCORE, required=True, help="Smallest Dice that may be claimed.")
 @click.option("--first", is_flag=True, help="The earliest commit above the minimum wins.")
-@click.option("--dims", type=click.Choice(["2", "3"]), default="3", show_default=True)
+@click.option(
+    "--dims",
+    type=click.Choice(["auto", *_DIMS]),
+    default="auto",
+    show_default=True,
+    help="Axes of the network (auto: 2 for flat images).",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["unet", "dynunet", "segresnet", "fcn34", "unet3d-paper"]),
+    help="Default: planned from the data.",
+)
 @click.option("--title", help="What the task is about (default: the folder's name).")
-@click.option("--modality", default="unknown", show_default=True, help="Such as T1 MRI.")
+@click.option(
+    "--modality", help="Such as T1 MRI; CT is normalised by its own scale (default: if known)."
+)
 @click.option("--licence", default="not stated", show_default=True, help="Of the data.")
 @click.option("--citation", default="not stated", show_default=True, help="Of the data.")
 @click.option(
@@ -61,7 +75,7 @@ def publisher() -> None:
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="JSON with network, inference and caps (default: proposed from the data's headers).",
+    help="JSON with network, inference and caps (default: planned from the data).",
 )
 @click.option(
     "--data-will-be-public",
@@ -71,7 +85,10 @@ def publisher() -> None:
 def publish(
     call: Call, folder: Path, *, minimum: int, recipe: Path | None, dims: str, **options: Any
 ) -> None:
-    """Seal the data set in FOLDER (nnU-Net or MSD layout), escrow a reward, enter the pool.
+    """Seal the data set in FOLDER, escrow a reward, enter the pool.
+
+    FOLDER is of any kind that `pouw data check` knows; patch, spacing, normalisation and network
+    are planned from it.
 
     Training data, test set and the winner's model are public for ever once they are opened.
     """
@@ -85,7 +102,7 @@ def publish(
         request = PublishRequest(
             folder=folder,
             title=title,
-            spatial_dims=2 if dims == "2" else 3,
+            spatial_dims=_DIMS.get(dims),
             reward_wei=reward,
             min_score_ppm=minimum,
             training_seconds=seconds or setup.arena.parameters().phase1,

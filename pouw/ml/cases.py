@@ -28,6 +28,15 @@ def load_case(file: CaseFile, labels: int) -> Case:
     DataError, naming the file, where an image is damaged, unbounded or not finite, the channels
     and the label disagree in shape, or a value is no label.
     """
+    image, spacing_um = load_image(file)
+    return Case(file.name, image, _load_label(file, image, labels), spacing_um)
+
+
+def load_image(file: CaseFile) -> tuple[Image, tuple[int, int, int]]:
+    """The image (C, X, Y, Z) of the NIfTI files of a case, and its spacing in micrometres.
+
+    DataError, naming the file, where one is damaged, unbounded, not finite or on another grid.
+    """
     headers = [read_header(path) for path in file.images]
     first = headers[0]
     channels = sum(header.shape[3] if len(header.shape) == 4 else 1 for header in headers)
@@ -48,7 +57,7 @@ def load_case(file: CaseFile, labels: int) -> Case:
         filled += stored.shape[3]
     if not np.isfinite(image).all():
         raise DataError(f"{file.images[0]}: values beyond float32")
-    return Case(file.name, image, _load_label(file, image, labels), first.spacing_um)
+    return image, first.spacing_um
 
 
 def _load_label(file: CaseFile, image: Image, labels: int) -> Label | None:

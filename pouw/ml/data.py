@@ -15,7 +15,7 @@ from pouw.ml.preprocess import (
     resample_label,
     resampled_shape,
 )
-from pouw.ml.split import split_test, split_validation
+from pouw.ml.split import split_validation
 
 __all__ = [
     "Case",
@@ -29,6 +29,5 @@ __all__ = [
     "resample_image",
     "resample_label",
     "resampled_shape",
-    "split_test",
     "split_validation",
 ]

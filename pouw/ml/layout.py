@@ -7,10 +7,10 @@ have to be found.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from pydantic_core import from_json
@@ -33,11 +33,15 @@ _HINT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """Where one case lies: an image per channel, or one whose fourth axis is the channel."""
+    """Where one case lies: an image per channel, or one whose fourth axis is the channel.
+
+    ``patient`` where something beside the name tells whose it is.
+    """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
+    patient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,25 @@ def read_dataset(root: Path) -> Dataset:
     Without ``dataset.json``, one channel and the labels found in the files are taken; DataError
     where the folder follows neither layout.
     """
+    return list_dataset(root, _refuse)
+
+
+Report = Callable[[DataError], object]
+
+
+def _refuse(problem: DataError) -> NoReturn:
+    raise problem
+
+
+def list_dataset(root: Path, report: Report) -> Dataset:
+    """``read_dataset``, but cases that are not whole are reported and left out.
+
+    DataError only where nothing can be said of single cases.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder", hint=_HINT)
-    files = {part: _files(root / part) for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs")}
+    parts = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
+    files = {part: _files(root / part, report) for part in parts}
     described = root / "dataset.json"
     if described.exists():
         document = _read_json(described)
@@ -67,17 +87,19 @@ def read_dataset(root: Path) -> Dataset:
         split = "channel_names" in document or _named_by_channel(files)
     else:
         channels, labels, split = ("image",), _labels_found(root, files), _named_by_channel(files)
-    train = _cases(root, files["imagesTr"], files["labelsTr"], len(channels), split)
-    test = _cases(root, files["imagesTs"], files["labelsTs"], len(channels), split)
-    if not train and not test:
+    if not files["imagesTr"] and not files["imagesTs"]:
         raise DataError(f"{root}: neither imagesTr nor imagesTs holds an image", hint=_HINT)
+    numbers = list(range(len(channels))) if split else None
+    train = _cases(root, files["imagesTr"], files["labelsTr"], numbers, report)
+    test = _cases(root, files["imagesTs"], files["labelsTs"], numbers, report)
     for case in train:
         if case.label is None:
-            raise DataError(f"{root}: labelsTr has no label for {case.name}", hint=_HINT)
+            report(DataError(f"{root}: labelsTr has no label for {case.name}", hint=_HINT))
+    train = tuple(case for case in train if case.label is not None)
     return Dataset(root, channels, labels, train, test)
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, report: Report) -> dict[str, Path]:
     """Images of a folder by name without ending; hidden files (``._`` of macOS) are ignored."""
     found: dict[str, Path] = {}
     if not folder.is_dir():
@@ -87,19 +109,33 @@ def _files(folder: Path) -> dict[str, Path]:
             continue
         ending = next((end for end in _ENDINGS if path.name.endswith(end)), None)
         if ending is None or not path.is_file():
-            raise DataError(
-                f"{path}: not a {' or '.join(_ENDINGS)} file", hint="convert the images to NIfTI-1"
-            )
+            problem = f"{path}: not a {' or '.join(_ENDINGS)} file"
+            report(DataError(problem, hint="convert the images to NIfTI-1"))
+            continue
         name = path.name.removesuffix(ending)
-        if not _NAME.fullmatch(name) or name in found:
-            raise DataError(
-                f"{str(path)!r}: not usable as the name of a case, or there twice",
-                hint="letters, digits, dots, blanks, _ and - make a name",
-            )
+        unusable = case_name(path, name)
+        if unusable or name in found:
+            report(unusable or DataError(f"{path}: the same case is there twice"))
+            continue
         found[name] = path
         if len(found) > MAX_CASES * MAX_CHANNELS:
             raise DataError(f"{folder}: more than {MAX_CASES} cases")
     return found
+
+
+def case_name(path: Path, name: str) -> DataError | None:
+    """What is wrong with ``name`` as the name of a case; None where nothing is."""
+    if _NAME.fullmatch(name):
+        return None
+    return DataError(
+        f"{str(path)!r}: not usable as the name of a case",
+        hint="letters, digits, dots, blanks, _ and - make a name; a letter or digit begins it",
+    )
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels that the file ``dataset.json`` names, by value; DataError where it does not."""
+    return _labels(path, _read_json(path))
 
 
 def _named_by_channel(files: Mapping[str, Mapping[str, Path]]) -> bool:
@@ -112,24 +148,34 @@ def _named_by_channel(files: Mapping[str, Mapping[str, Path]]) -> bool:
 
 
 def _cases(
-    root: Path, images: Mapping[str, Path], labels: Mapping[str, Path], channels: int, split: bool
+    root: Path,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    numbers: list[int] | None,
+    report: Report,
 ) -> tuple[CaseFile, ...]:
+    """Cases whose images carry these channel ``numbers``; None: one image each, without one."""
     grouped: dict[str, dict[int, Path]] = {}
     for name, path in images.items():
         match = _CHANNEL.fullmatch(name)
-        if split and match is None:
-            raise DataError(f"{path}: no channel suffix such as _0000", hint=_HINT)
-        case, number = (match[1], int(match[2])) if split and match else (name, 0)
+        if numbers is not None and match is None:
+            report(DataError(f"{path}: no channel suffix such as _0000", hint=_HINT))
+            continue
+        case, number = (match[1], int(match[2])) if numbers and match else (name, 0)
         grouped.setdefault(case, {})[number] = path
-    expected = list(range(channels)) if split else [0]
-    for case, parts in grouped.items():
-        if sorted(parts) != expected:
-            raise DataError(
-                f"{root}: {case} has channels {sorted(parts)}, dataset.json names {channels}"
-            )
     strays = sorted(set(labels) - set(grouped))
-    if strays:
-        raise DataError(f"{root}: {labels[strays[0]].name} labels no image", hint=_HINT)
+    expected = numbers or [0]
+    for case, parts in list(grouped.items()):
+        if sorted(parts) != expected:
+            report(
+                DataError(
+                    f"{root}: {case} has channels {sorted(parts)}, "
+                    f"dataset.json names {len(expected)}"
+                )
+            )
+            del grouped[case]
+    for stray in strays:
+        report(DataError(f"{root}: {labels[stray].name} labels no image", hint=_HINT))
     return tuple(
         CaseFile(case, tuple(grouped[case][number] for number in expected), labels.get(case))
         for case in sorted(grouped)

@@ -23,13 +23,16 @@ MAX_RESAMPLED_VOXELS: Final = 1 << 28
 
 
 def normalise(image: Image, recipe: InferenceRecipe) -> Image:
-    """``image`` (C, X, Y, Z) with the intensities of each channel normalised over its volume.
+    """``image`` (C, X, Y, Z) with the intensities of each channel normalised.
 
-    ``zscore``: mean 0 and standard deviation 1; ``zscore-nonzero``: the same over voxels other
-    than 0, which stay 0; ``none``: as stored. A constant channel becomes 0.
+    ``zscore``: mean 0 and standard deviation 1 over the volume; ``zscore-nonzero``: the same over
+    voxels other than 0, which stay 0; ``window``: by the recipe's windows, the same for every case
+    (nnU-Net's CTNormalization); ``none``: as stored. A constant channel becomes 0 by z-score.
     """
     if recipe.normalisation == "none":
         return np.ascontiguousarray(image, dtype=np.float32)
+    if recipe.normalisation == "window":
+        return _windowed(image, recipe)
     result = np.zeros(image.shape, dtype=np.float32)
     for channel, out in zip(image, result, strict=True):
         wide = channel.astype(np.float64)
@@ -38,6 +41,15 @@ def normalise(image: Image, recipe: InferenceRecipe) -> Image:
         deviation = float(voxels.std()) if voxels.size else 0.0
         if deviation > 0.0:
             out[seen] = (voxels - voxels.mean()) / deviation
+    return result
+
+
+def _windowed(image: Image, recipe: InferenceRecipe) -> Image:
+    result = np.empty(image.shape, dtype=np.float32)
+    for channel, window, out in zip(image, recipe.windows, result, strict=True):
+        lower, upper = window.lower_milli / 1000, window.upper_milli / 1000
+        wide = np.clip(channel.astype(np.float64), lower, upper)
+        out[...] = (wide - window.mean_milli / 1000) / (window.deviation_milli / 1000)
     return result
 
 
@@ -59,32 +71,44 @@ def resampled_shape(shape: Shape, spacing_um: Shape, target_um: Shape) -> Shape:
 
 
 def resample_image(image: Image, shape: Shape) -> Image:
-    """``image`` (C, X, Y, Z) on a grid of ``shape`` over the same field of view, linearly.
+    """``image`` (C, X, Y, Z) on a grid of ``shape`` over the same field of view.
 
-    Voxel centres are aligned by extent; beyond the outermost centres the edge value holds.
+    Voxel centres are aligned by extent. Linear between voxels where an axis becomes finer; where it
+    becomes coarser, a triangle as wide as two new voxels, so that what the coarse grid cannot show
+    is averaged instead of aliased (as PIL's and torch's ``antialias=True``).
     """
     result: Image = image
     for axis, size in enumerate(shape, start=1):
         if size != image.shape[axis]:
-            result = _linear(result, axis, size)
+            result = _along(result, axis, size)
     return np.ascontiguousarray(result, dtype=np.float32)
 
 
-def _linear(image: Image, axis: int, size: int) -> Image:
-    positions = _positions(image.shape[axis], size)
-    lower = np.floor(positions).astype(np.intp)
-    upper = np.minimum(lower + 1, image.shape[axis] - 1)
+def _along(image: Image, axis: int, size: int) -> Image:
+    """One axis; voxel by voxel of the kernel, so that sums have the same order everywhere."""
     form = [1] * image.ndim
     form[axis] = size
-    weight = (positions - lower).astype(np.float32).reshape(form)
-    low, high = image.take(lower, axis=axis), image.take(upper, axis=axis)
-    return np.asarray(low + (high - low) * weight, dtype=np.float32)
+    sizes = list(image.shape)
+    sizes[axis] = size
+    result = np.zeros(sizes, dtype=np.float32)
+    for index, weight in _taps(image.shape[axis], size):
+        result += image.take(index, axis=axis) * weight.astype(np.float32).reshape(form)
+    return result
 
 
-def _positions(old: int, new: int) -> NDArray[np.float64]:
-    """Centres of ``new`` voxels in the index space of ``old`` ones, within the old centres."""
+def _taps(old: int, new: int) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    """For each tap of the kernel: which of ``old`` voxels every one of ``new`` takes, and how much.
+
+    Weights of a new voxel sum to 1; what would lie beyond the edge counts as nothing.
+    """
+    reach = max(1.0, old / new)
     centres = (np.arange(new, dtype=np.float64) + 0.5) * (old / new) - 0.5
-    return np.clip(centres, 0.0, float(old - 1))
+    first = np.ceil(centres - reach).astype(np.intp)
+    indices = first + np.arange(int(2 * reach) + 1)[:, np.newaxis]
+    weights = np.maximum(0.0, 1.0 - np.abs(indices - centres) / reach)
+    weights[(indices < 0) | (indices >= old)] = 0.0
+    weights /= weights.sum(axis=0)
+    return list(zip(np.clip(indices, 0, old - 1), weights, strict=True))
 
 
 def resample_label(label: Label, shape: Shape) -> Label:

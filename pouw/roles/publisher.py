@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import enum
-import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pouw.archive import pack
-from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
 from pouw.errors import ConfigError, JournalError
 from pouw.hashing import data_key_of, key_hash_of, raw_cid
-from pouw.ml.layout import read_dataset
-from pouw.ml.recipe import Proposal, propose
-from pouw.ml.split import split_test
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.feed import Feed
+from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.roles.view import View, read_view
-from pouw.sealing import new_test_key, seal_file
+from pouw.sealing import new_test_key
 from pouw.types import Address, TaskId
 
 TASKS = "tasks"
-TEST_FRACTION_PPM = 250_000
 
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, how much of it is done, and how much there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishRequest:
-    """A task to publish from ``folder``, a data set in nnU-Net or MSD layout."""
-
-    folder: Path
-    title: str
-    spatial_dims: Literal[2, 3]
-    reward_wei: int
-    min_score_ppm: int
-    training_seconds: int
-    modality: str
-    licence: str
-    citation: str
-    first: bool = False
-    provenance: Literal["none", "manifest", "replay"] = "manifest"
-    proposal: Proposal | None = None
-    data_will_be_public: bool = False
+__all__ = ["Progress", "PublishRequest", "Publisher", "Step", "decide"]
 
 
 class Step(enum.StrEnum):
@@ -186,7 +157,7 @@ class Publisher:
     def _prepare(self, request: PublishRequest, say: Progress) -> bytes:
         test_key = new_test_key()
         with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
-            spec = self._seal(request, test_key, Path(scratch), say)
+            spec = seal_offer(request, test_key, self._setup.store, Path(scratch), say)
         digest = spec.digest()
         self._setup.journal.put(
             TASKS,
@@ -215,53 +186,3 @@ class Publisher:
         if value is None:
             raise JournalError(f"the journal {journal.path} lost task {task_id}")
         journal.put(TASKS, digest.hex(), {**value, "task_id": task_id})
-
-    def _seal(
-        self,
-        request: PublishRequest,
-        test_key: bytes,
-        scratch: Path,
-        say: Progress,
-    ) -> TaskSpec:
-        say("read", 0, 1)
-        dataset = read_dataset(request.folder)
-        proposal = request.proposal or propose(dataset, request.spatial_dims)
-        train, test = scratch / "train", scratch / "test"
-        counts = split_test(dataset, train, test, TEST_FRACTION_PPM, request.title)
-        archives = []
-        for folder, cases, key in (
-            (train, counts[0], data_key_of(test_key)),
-            (test, counts[1], test_key),
-        ):
-            plain, sealed = scratch / f"{folder.name}.tar", scratch / f"{folder.name}.sealed"
-            size = pack(folder, plain)
-            shutil.rmtree(folder)
-            done = 0
-
-            def count(more: int, stage: str = f"seal {folder.name}", total: int = size) -> None:
-                nonlocal done
-                done += more
-                say(stage, done, total)
-
-            seal_file(plain, sealed, key, count)
-            plain.unlink()
-            stored = self._setup.store.put_file(sealed)
-            sealed.unlink()
-            archives.append(Archive(cid=stored.cid, bytes=stored.bytes, cases=cases))
-        return TaskSpec(
-            title=request.title,
-            modality=request.modality,
-            spatial_dims=request.spatial_dims,
-            channels=dataset.channels,
-            labels=dataset.labels,
-            network=proposal.network,
-            inference=proposal.inference,
-            metric=Metric(name="dice", empty_class="one"),
-            training_seconds=request.training_seconds,
-            provenance=Provenance(policy=request.provenance),
-            train=archives[0],
-            test=archives[1],
-            caps=proposal.caps,
-            licence=Licence(name=request.licence, citation=request.citation),
-            data_becomes_public=True,
-        )

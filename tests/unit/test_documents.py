@@ -18,6 +18,12 @@ CID = raw_cid(sha256(b"content"))
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 WORD = "0x" + "ab" * 32
 
+WINDOW = {
+    "lower_milli": -100_000,
+    "upper_milli": 300_000,
+    "mean_milli": 40_000,
+    "deviation_milli": 80_000,
+}
 SPEC: dict[str, Any] = {
     "schema": "pouw/task-spec/1",
     "title": "Brain tissue in T1 slices",
@@ -29,6 +35,7 @@ SPEC: dict[str, Any] = {
     "inference": {
         "spacing_um": [],
         "normalisation": "zscore",
+        "windows": [],
         "patch": [192, 192],
         "overlap_ppm": 250_000,
         "blending": "gaussian",
@@ -215,6 +222,8 @@ WRONG: list[tuple[int, str, Any]] = [
     (0, "inference.patch", [192]),
     (0, "inference.patch", [192, 0]),
     (0, "inference.spacing_um", [1000]),
+    (0, "inference.normalisation", "window"),
+    (0, "inference.windows", [WINDOW]),
     (0, "inference.overlap_ppm", 900_001),
     (0, "inference.dtype", "bfloat16"),
     (0, "labels", ["background"]),
@@ -264,6 +273,15 @@ def test_parse__value_out_of_bounds__is_refused_and_named(index: int, path: str,
 def test_parse__wrong_part__is_named_in_the_message() -> None:
     with pytest.raises(DocumentError, match=r"caps\.parameters: .*greater than or equal to 1"):
         TaskSpec.parse(canonical_json(changed(SPEC, "caps.parameters", 0)))
+
+
+def test_parse__windows__are_one_for_each_channel() -> None:
+    channels = len(SPEC["channels"])
+    value = changed(SPEC, "inference.normalisation", "window")
+    fitting = changed(value, "inference.windows", [WINDOW] * channels)
+    assert len(TaskSpec.parse(canonical_json(fitting)).inference.windows) == channels
+    with pytest.raises(DocumentError, match="one for each"):
+        TaskSpec.parse(canonical_json(changed(value, "inference.windows", [WINDOW] * 9)))
 
 
 def test_parse__three_axes__take_a_patch_of_three() -> None:

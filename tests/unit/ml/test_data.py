@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pouw.documents import InferenceRecipe
+from pouw.documents import InferenceRecipe, Window
 from pouw.errors import DataError
 from pouw.ml.data import (
     CaseFile,
@@ -22,9 +22,11 @@ from pouw.ml.data import (
     resample_image,
     resample_label,
     resampled_shape,
-    split_test,
     split_validation,
 )
+from pouw.ml.examine import examine
+from pouw.ml.readers import read_folder
+from pouw.ml.split import divide, held_out, patients_of, write_split
 
 DATA = Path(os.environ.get("POUW_DATA", "../shared/data")) / "hippocampus"
 SHAPE = (4, 5, 3)
@@ -260,11 +262,12 @@ def test_load_case__of_channels_on_different_grids__is_refused(tmp_path: Path) -
         load_case(CaseFile("x", (a, b), None), 2)
 
 
-def recipe(normalisation: str) -> InferenceRecipe:
+def recipe(normalisation: str, *windows: Window) -> InferenceRecipe:
     return InferenceRecipe.model_validate(
         {
             "spacing_um": (),
             "normalisation": normalisation,
+            "windows": windows,
             "patch": (8, 8),
             "overlap_ppm": 0,
             "blending": "constant",
@@ -298,6 +301,15 @@ def test_normalise__none_or_a_constant_channel__stays_finite() -> None:
     assert not normalise(np.zeros_like(image), recipe("zscore-nonzero")).any()
 
 
+def test_normalise__window__clips_and_scales_every_case_alike() -> None:
+    window = Window(
+        lower_milli=-100_000, upper_milli=300_500, mean_milli=40_000, deviation_milli=80
+    )
+    image = np.array([-1000.0, -100.0, 40.0, 300.5, 3000.0], np.float32).reshape(1, 5, 1, 1)
+    result = normalise(image, recipe("window", window))
+    assert np.allclose(result.ravel(), [-1750, -1750, 0, 3256.25, 3256.25])
+
+
 def test_resampled_shape__covers_the_same_field_of_view() -> None:
     assert resampled_shape((10, 10, 5), (1000, 1000, 2000), (1000, 2000, 1000)) == (10, 5, 10)
     assert resampled_shape((1, 1, 1), (1000,) * 3, (10_000,) * 3) == (1, 1, 1)
@@ -312,13 +324,30 @@ def test_resample_image__of_a_ramp__keeps_positions() -> None:
     assert np.array_equal(resample_image(ramp, SHAPE), ramp)
 
 
-def test_resample_image__equals_torch_interpolate() -> None:
+@pytest.mark.parametrize("size", [(9, 12), (2, 3), (3, 11), (1, 1)])
+def test_resample_image__equals_torch_with_antialias(size: tuple[int, int]) -> None:
     torch = pytest.importorskip("torch")
-    image = image_of(3)[np.newaxis]
+    image = image_of(3, (7, 8, 2))[np.newaxis]
+    stacked = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, 3, 0)))
     reference = torch.nn.functional.interpolate(
-        torch.from_numpy(image)[None], size=(7, 3, 4), mode="trilinear", align_corners=False
-    )[0].numpy()
-    assert np.allclose(resample_image(image, (7, 3, 4)), reference, rtol=1e-5)
+        stacked, size=size, mode="bilinear", align_corners=False, antialias=True
+    ).numpy()
+    ours = resample_image(image, (*size, 2))
+    assert np.allclose(ours, np.moveaxis(reference, 0, 3), rtol=1e-5)
+
+
+def test_resample_image__of_a_pattern_finer_than_the_new_grid__averages_it() -> None:
+    stripes = np.broadcast_to(np.tile([0.0, 1.0], 50)[:, None, None], (100, 4, 4))
+    coarse = resample_image(stripes.astype(np.float32)[np.newaxis], (25, 4, 4))
+    # Taking every fourth value instead would give stripes, or nothing but one of them.
+    assert np.abs(coarse[0, 2:-2] - 0.5).max() < 0.01
+
+
+@given(sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_resample_image__of_a_constant__is_that_constant(sizes: tuple[int, int]) -> None:
+    old, new = sizes
+    image = np.full((1, old, 1, 1), 7.0, np.float32)
+    assert np.allclose(resample_image(image, (new, 1, 1)), 7.0, rtol=1e-6)
 
 
 @given(factors=st.tuples(*[st.integers(1, 4)] * 3), number=st.integers(0, 100))
@@ -359,10 +388,18 @@ def test_split_validation__of_one_case_or_an_empty_side__is_refused() -> None:
         split_validation(cases_named("one", "two"), 0)
 
 
-def test_split_test__without_test_cases__holds_out_a_fraction_by_seed(tmp_path: Path) -> None:
-    dataset = read_dataset(nnunet(tmp_path / "all", train=6))
-    assert split_test(dataset, tmp_path / "tr", tmp_path / "ts", 340_000, "s") == (4, 2)
-    train, test = read_dataset(tmp_path / "tr"), read_dataset(tmp_path / "ts")
+def divide_and_write(root: Path, out: Path, fraction_ppm: int, seed: str) -> tuple[int, int]:
+    source = read_folder(root)
+    split = divide(source.dataset, fraction_ppm, seed)
+    write_split(source, split, (out / "tr", out / "ts"))
+    return len(split.train), len(split.test)
+
+
+def test_write_split__without_test_cases__holds_out_a_fraction_by_seed(tmp_path: Path) -> None:
+    root = nnunet(tmp_path / "all", train=6)
+    dataset = read_dataset(root)
+    assert divide_and_write(root, tmp_path / "s", 340_000, "s") == (4, 2)
+    train, test = read_dataset(tmp_path / "s" / "tr"), read_dataset(tmp_path / "s" / "ts")
     assert (train.channels, train.labels) == (dataset.channels, dataset.labels)
     assert (len(train.train), len(train.test), len(test.train), len(test.test)) == (4, 0, 0, 2)
     names = {case.name for case in (*train.train, *test.test)}
@@ -373,44 +410,94 @@ def test_split_test__without_test_cases__holds_out_a_fraction_by_seed(tmp_path: 
         assert case.label is not None
         assert original.label is not None
         assert case.label.read_bytes() == original.label.read_bytes()
-    others = set()
-    for seed in "tuvw":
-        split_test(dataset, tmp_path / f"tr{seed}", tmp_path / f"ts{seed}", 340_000, seed)
-        others.add(frozenset(c.name for c in read_dataset(tmp_path / f"ts{seed}").test))
+    others = {frozenset(c.name for c in divide(dataset, 340_000, seed).test) for seed in "tuvw"}
     assert len(others) > 1
 
 
-def test_split_test__with_labelled_test_cases__uses_these(tmp_path: Path) -> None:
-    dataset = read_dataset(nnunet(tmp_path / "all", train=3, test=2))
-    assert split_test(dataset, tmp_path / "tr", tmp_path / "ts", 1, "s") == (3, 2)
-    assert [case.name for case in read_dataset(tmp_path / "ts").test] == ["n3", "n4"]
+def test_write_split__into_one_folder__is_a_data_set_that_keeps_its_test_set(
+    tmp_path: Path,
+) -> None:
+    source = read_folder(nnunet(tmp_path / "all", train=6))
+    split = divide(source.dataset, 340_000, "s")
+    write_split(source, split, (tmp_path / "out", tmp_path / "out"))
+    again = read_dataset(tmp_path / "out")
+    assert {case.name for case in again.test} == {case.name for case in split.test}
+    kept = divide(again, 340_000, "another seed")
+    assert [case.name for case in kept.test] == [case.name for case in again.test]
 
 
-def test_split_test__of_an_msd_file_with_channels__writes_one_file_for_each(tmp_path: Path) -> None:
+def test_divide__with_labelled_test_cases__uses_these(tmp_path: Path) -> None:
+    dataset = read_dataset(nnunet(tmp_path, train=3, test=2))
+    split = divide(dataset, 1, "s")
+    assert [case.name for case in split.test] == ["n3", "n4"]
+    assert len(split.train) == 3
+
+
+def test_write_split__of_an_msd_file_with_channels__writes_one_file_for_each(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "all"
     describe(root, modality={"0": "T1", "1": "T2"}, labels={"0": "background", "1": "x"})
     for name in "abc":
         four = np.stack([image_of(1), image_of(2)], axis=-1)
         save(root / "imagesTr" / f"{name}.nii.gz", four, (1.0, 1.0, 2.0))
         save(root / "labelsTr" / f"{name}.nii.gz", label_of(1, 2))
-    dataset = read_dataset(root)
-    split_test(dataset, tmp_path / "tr", tmp_path / "ts", 300_000, "s")
-    written = load_case(read_dataset(tmp_path / "ts").test[0], 2)
-    original = load_case(dataset.train[0], 2)
+    divide_and_write(root, tmp_path / "s", 300_000, "s")
+    written = load_case(read_dataset(tmp_path / "s" / "ts").test[0], 2)
+    original = load_case(read_dataset(root).train[0], 2)
     assert np.array_equal(written.image, original.image)
     assert written.spacing_um == original.spacing_um == (1000, 1000, 2000)
 
 
-def test_split_test__of_unusable_data__is_refused_before_publication(tmp_path: Path) -> None:
-    dataset = read_dataset(nnunet(tmp_path / "two", train=2))
+def test_divide__of_too_few_cases_or_into_a_full_folder__is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training case"):
-        split_test(dataset, tmp_path / "a", tmp_path / "b", 500_000, "s")
-    root = nnunet(tmp_path / "bad", train=4)
-    save(root / "labelsTr" / "n2.nii.gz", label_of(1, 9))
-    with pytest.raises(DataError, match=r"n2\.nii\.gz"):
-        split_test(read_dataset(root), tmp_path / "c", tmp_path / "d", 500_000, "s")
+        divide(read_dataset(nnunet(tmp_path / "two", train=2)), 500_000, "s")
+    root = nnunet(tmp_path / "three")
+    (tmp_path / "full" / "tr").mkdir(parents=True)
+    (tmp_path / "full" / "tr" / "x").write_text("")
     with pytest.raises(DataError, match="not empty"):
-        split_test(read_dataset(nnunet(tmp_path / "e")), root, tmp_path / "f", 500_000, "s")
+        divide_and_write(root, tmp_path / "full", 300_000, "s")
+
+
+def test_examine__of_a_case_that_cannot_be_scored__is_a_problem(tmp_path: Path) -> None:
+    root = nnunet(tmp_path, train=4)
+    save(root / "labelsTr" / "n2.nii.gz", label_of(1, 9))
+    found = examine(read_folder(root))
+    with pytest.raises(DataError, match=r"n2\.nii\.gz"):
+        found.usable()
+
+
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        (("sub-01_ses-1_T1w", "sub-01_ses-2_T1w", "sub-02_T1w"), ("sub-01", "sub-01", "sub-02")),
+        (("patient001_frame01", "patient001_frame12", "patient002_frame01"), (1, 1, 2)),
+        (("TCGA-18-5592-01Z", "TCGA-18-5592-02Z", "TCGA-38-6178-01Z"), (1, 1, 2)),
+        (("a_slice_3", "a_slice_4", "b_slice_3"), ("a", "a", "b")),
+        (("knee7_left", "knee7_right", "knee8_left"), ("knee7", "knee7", "knee8")),
+        (("liver_1", "liver_2", "liver_10"), ("liver_1", "liver_2", "liver_10")),
+        (("tile_1", "tile_2", "tile_3"), ("tile_1", "tile_2", "tile_3")),
+        (("x_tile_1", "x_tile_2", "x_tile_3"), ("x_tile_1", "x_tile_2", "x_tile_3")),
+    ],
+)
+def test_patients_of__names_that_tell__groups_their_cases(
+    names: tuple[str, ...], patients: tuple[object, ...]
+) -> None:
+    found = [patients_of(cases_named(*names))[name] for name in names]
+    groups = [[other == one for other in patients] for one in patients]
+    assert [[other == one for other in found] for one in found] == groups
+
+
+@given(seed=st.text(max_size=5), fraction=st.integers(1, 999_999))
+def test_held_out__of_patients_with_several_cases__never_parts_them(
+    seed: str, fraction: int
+) -> None:
+    cases = cases_named(*(f"patient{p}_slice{s}" for p in range(6) for s in range(p + 1)))
+    chosen = held_out(cases, fraction, seed)
+    for patient in range(6):
+        own = {f"patient{patient}_slice{number}" for number in range(patient + 1)}
+        assert own <= chosen or not own & chosen
+    assert 0 < len(chosen) < len(cases)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="POUW_DATA names no folder with hippocampus/")

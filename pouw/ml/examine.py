@@ -1,0 +1,106 @@
+"""Going over every case of a folder once: what is there, what is wrong with it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pouw.errors import DataError
+from pouw.hashing import sha256
+from pouw.ml.fingerprint import CaseFacts, Fingerprint, facts_of, fingerprint_of
+from pouw.ml.layout import CaseFile
+from pouw.ml.readers.source import Source
+from pouw.ml.split import patients_of
+
+Progress = Callable[[int, int], object]
+"""Called with how many cases were looked at and how many there are."""
+
+_FEWEST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found in a folder; it can be published where there are no ``problems``."""
+
+    source: Source
+    problems: tuple[DataError, ...]
+    remarks: tuple[str, ...]
+    fingerprint: Fingerprint | None
+
+    def usable(self) -> Fingerprint:
+        """The fingerprint of a folder without problems; else the first problem is raised."""
+        if self.problems:
+            raise DataError(
+                f"{self.problems[0]} ({len(self.problems)} problem(s) in all)",
+                hint=f"`pouw data check {self.source.dataset.root}` lists them",
+            ) from self.problems[0]
+        assert self.fingerprint is not None
+        return self.fingerprint
+
+
+def examine(source: Source, progress: Progress | None = None) -> Examination:
+    """Decode every case of ``source`` once and say what is wrong with it."""
+    dataset = source.dataset
+    cases = (*dataset.train, *dataset.test)
+    problems = list(source.problems)
+    remarks = list(source.remarks)
+    facts: list[CaseFacts] = []
+    seen: dict[bytes, str] = {}
+    for number, file in enumerate(cases, start=1):
+        try:
+            facts.append(_examine_case(source, file, seen, remarks))
+        except DataError as error:
+            problems.append(error)
+        if progress:
+            progress(number, len(cases))
+    labelled = sum(case.label is not None for case in cases)
+    if labelled < _FEWEST:
+        hint = "two to train on (one of them to validate), one to test"
+        problems.append(
+            DataError(f"{labelled} labelled case(s), at least {_FEWEST} are needed", hint=hint)
+        )
+    print_of = fingerprint_of(facts) if facts else None
+    if print_of is not None:
+        if not any(print_of.voxels[1:]):
+            problems.append(DataError(f"{dataset.root}: no case has any foreground"))
+        remarks += _remarks(source, print_of)
+    return Examination(source, tuple(problems), tuple(remarks), print_of)
+
+
+def _examine_case(
+    source: Source, file: CaseFile, seen: dict[bytes, str], remarks: list[str]
+) -> CaseFacts:
+    dataset = source.dataset
+    case = source.decode(file)
+    if len(case.image) != len(dataset.channels):
+        raise DataError(
+            f"{file.images[0]}: {len(case.image)} channel(s), the data set has "
+            f"{len(dataset.channels)} ({', '.join(dataset.channels)})",
+            hint="convert all images to one kind",
+        )
+    digest = sha256(case.image.tobytes())
+    if digest in seen:
+        remarks.append(f"{file.name} is the same image as {seen[digest]}")
+    seen.setdefault(digest, file.name)
+    return facts_of(case, len(dataset.labels))
+
+
+def _remarks(source: Source, found: Fingerprint) -> list[str]:
+    dataset = source.dataset
+    lines = [
+        f"label {name!r} occurs in no case"
+        for name, voxels in zip(dataset.labels[1:], found.voxels[1:], strict=True)
+        if not voxels and any(found.voxels[1:])
+    ]
+    if len(set(found.spacings_um)) > 1:
+        low, high = (
+            tuple(pick(axis) / 1000 for axis in zip(*found.spacings_um, strict=True))
+            for pick in (min, max)
+        )
+        lines.append(f"voxels differ between cases, from {low} to {high} mm")
+    cases = (*dataset.train, *dataset.test)
+    patients = set(patients_of(cases).values()) if cases else set()
+    if len(patients) < len(cases):
+        lines.append(f"{len(patients)} patients in {len(cases)} cases; a split keeps them together")
+    return lines

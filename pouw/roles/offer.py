@@ -1,0 +1,115 @@
+"""From a folder of images to a sealed task: examined, planned, split, archived, sealed, stored."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pouw.archive import pack
+from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
+from pouw.hashing import data_key_of, sha256
+from pouw.ml.arguments import check_caps
+from pouw.ml.examine import examine
+from pouw.ml.readers import Source, read_folder
+from pouw.ml.recipe import Proposal, Wishes, propose
+from pouw.ml.split import divide, write_split
+from pouw.sealing import seal_file
+from pouw.storage.store import Store
+
+TEST_FRACTION_PPM = 250_000
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """A task to publish from ``folder``, a data set of any kind that ``pouw data check`` knows.
+
+    What is None is planned from the data; a ``proposal`` replaces all planning. ``modality`` None:
+    what the folder's kind tells.
+    """
+
+    folder: Path
+    title: str
+    spatial_dims: Literal[2, 3] | None
+    reward_wei: int
+    min_score_ppm: int
+    training_seconds: int
+    modality: str | None
+    licence: str
+    citation: str
+    first: bool = False
+    provenance: Literal["none", "manifest", "replay"] = "manifest"
+    proposal: Proposal | None = None
+    network: str | None = None
+    data_will_be_public: bool = False
+
+
+def seal_offer(
+    request: PublishRequest, test_key: bytes, store: Store, scratch: Path, say: Progress
+) -> TaskSpec:
+    """Everything but the transaction: the spec whose archives are in ``store``.
+
+    DataError where the folder cannot be used, ModelError where the network does not keep to the
+    task's own caps: nobody could win such a task.
+    """
+    source = read_folder(request.folder)
+    fingerprint = examine(source, lambda done, total: say("read", done, total)).usable()
+    dataset, modality = source.dataset, request.modality or source.modality
+    wishes = Wishes(request.spatial_dims, request.network, modality)
+    proposal = request.proposal or propose(dataset, fingerprint, wishes)
+    patch = proposal.inference.patch
+    check_caps(proposal.network, len(dataset.channels), len(dataset.labels), patch, proposal.caps)
+    train, test = _archives(source, test_key, store, scratch, say)
+    return TaskSpec(
+        title=request.title,
+        modality=modality or "unknown",
+        spatial_dims=2 if len(patch) == 2 else 3,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        network=proposal.network,
+        inference=proposal.inference,
+        metric=Metric(name="dice", empty_class="one"),
+        training_seconds=request.training_seconds,
+        provenance=Provenance(policy=request.provenance),
+        train=train,
+        test=test,
+        caps=proposal.caps,
+        licence=Licence(name=request.licence, citation=request.citation),
+        data_becomes_public=True,
+    )
+
+
+def _archives(
+    source: Source, test_key: bytes, store: Store, scratch: Path, say: Progress
+) -> tuple[Archive, Archive]:
+    """Both sealed archives; who is in the test set follows from the test key, so none can tell."""
+    split = divide(source.dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
+    folders = (scratch / "train", scratch / "test")
+    write_split(source, split, folders, lambda done, total: say("write", done, total))
+    return (
+        _seal(folders[0], len(split.train), data_key_of(test_key), store, say),
+        _seal(folders[1], len(split.test), test_key, store, say),
+    )
+
+
+def _seal(folder: Path, cases: int, key: bytes, store: Store, say: Progress) -> Archive:
+    plain, sealed = folder.with_suffix(".tar"), folder.with_suffix(".sealed")
+    size = pack(folder, plain)
+    shutil.rmtree(folder)
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        say(f"seal {folder.name}", done, size)
+
+    seal_file(plain, sealed, key, count)
+    plain.unlink()
+    stored = store.put_file(sealed)
+    sealed.unlink()
+    return Archive(cid=stored.cid, bytes=stored.bytes, cases=cases)
