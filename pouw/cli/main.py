@@ -39,6 +39,7 @@ def _register() -> None:
         account,
         arbiter,
         arena,
+        data,
         devnet,
         miner,
         node,
@@ -46,6 +47,7 @@ def _register() -> None:
         pool,
         publisher,
         scoring,
+        simulate,
         status,
     )
     from pouw.cli.demo import command as demo
@@ -54,9 +56,11 @@ def _register() -> None:
         demo.demo,
         devnet.devnet,
         publisher.publisher,
+        data.data,
         miner.miner,
         oracle.oracle,
         node.node,
+        simulate.simulate,
         scoring.score,
         status.status,
         arena.deploy,
