@@ -1,0 +1,81 @@
+"""``pouw data`` and ``pouw publisher publish`` on folders as they come, through the whole path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pouw.cli.main import main
+from pouw.ml.layout import read_dataset
+
+
+def write_images(root: Path, count: int = 5) -> Path:
+    """Purple discs on pink noise, with numbered masks."""
+    random = np.random.default_rng(5)
+    y, x = np.mgrid[:48, :64]
+    for number in range(count):
+        mask = np.zeros((48, 64), np.uint16)
+        for disc, (a, b) in enumerate(random.integers(8, 40, (3, 2)), start=1):
+            mask[(y - a) ** 2 + (x - b) ** 2 < 36] = 300 * disc
+        image = random.normal((230, 180, 200), 10, (48, 64, 3))
+        image[mask > 0] -= (130, 120, 40)
+        for folder, pixels in (("images", image.clip(0, 255).astype(np.uint8)), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / f"case{number}.png")
+    return root
+
+
+def test_check__of_a_good_folder__says_what_it_holds_and_what_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path)
+    assert main(["data", "check", str(root), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["train"] == 5
+    assert document["channels"] == ["red", "green", "blue"]
+    assert document["median_shape"] == [64, 48, 1]
+    assert document["plan"]["network"]["name"] == "unet"
+    assert document["plan"]["inference"]["patch"] == [64, 48]
+    assert document["problems"] == []
+    assert main(["data", "check", str(root)]) == 0
+    shown = capsys.readouterr().out
+    assert "5 training and 0 test cases" in shown
+    assert "no problem" in shown
+
+
+def test_check__of_a_damaged_folder__lists_every_problem_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path)
+    (root / "masks" / "case1.png").unlink()
+    (root / "images" / "case2.png").write_bytes(b"no image")
+    assert main(["data", "check", str(root)]) == 1
+    shown = capsys.readouterr().out
+    assert "problem 1: " in shown
+    assert "case1.png: no mask" in shown
+    assert "case2.png: not a readable image" in shown
+    assert "2 problem(s)" in shown
+    assert main(["data", "check", str(root), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["problems"]) == 2
+    assert document["plan"] is None
+
+
+def test_split__with_a_seed__is_a_data_set_to_publish(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, words = write_images(tmp_path / "all"), ["--test", "0.4", "--seed", "x", "--json"]
+    assert main(["data", "split", str(root), str(tmp_path / "a"), *words]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(["data", "split", str(root), str(tmp_path / "b"), *words]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert (first["train"], first["test"]) == (second["train"], second["test"])
+    assert len(first["test"]) == 2
+    dataset = read_dataset(tmp_path / "a")
+    assert [case.name for case in dataset.test] == first["test"]
+    assert main(["data", "split", str(root), str(tmp_path / "a")]) == 1
+    assert "not empty" in capsys.readouterr().err
