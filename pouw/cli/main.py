@@ -47,6 +47,7 @@ def _register() -> None:
         pool,
         publisher,
         scoring,
+        simulate,
         status,
     )
     from pouw.cli.demo import command as demo
@@ -59,6 +60,7 @@ def _register() -> None:
         miner.miner,
         oracle.oracle,
         node.node,
+        simulate.simulate,
         scoring.score,
         status.status,
         arena.deploy,
