@@ -12,6 +12,7 @@ from pouw.cli.forks import compare, confirmations
 from pouw.cli.options import READER, Call, example, settings_options
 from pouw.cli.output import rounded, short
 from pouw.cli.output import score as shown
+from pouw.cli.prune import prune
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +28,7 @@ def node() -> None:
 
 node.add_command(compare)
 node.add_command(confirmations)
+node.add_command(prune)
 
 
 @node.command(epilog=example("pouw node audit --config node.toml --rescore all"))

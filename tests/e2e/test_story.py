@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from theatre import MINER_BOND, REWARD, OverClaimer, Theatre, play
 
 from pouw.hashing import raw_cid
+from pouw.ledger.pruning import Keep
 from pouw.roles.content import fetch_manifest
 from pouw.roles.node import AuditReport, Result, audit, read_history
+from pouw.roles.prune import carry_out, plan
+from pouw.storage.local import LocalStore
 from pouw.types import ZERO_ADDRESS, Address, EntryState, RoundNumber, TaskId, Verdict
 
 ROUNDS = (RoundNumber(1), RoundNumber(2))
@@ -133,3 +138,28 @@ def test_audit__manifest_gone__not_recheckable(story: Story) -> None:
     assert report.exit_code == 3
     assert report.rounds[0].result is Result.NOT_RECHECKABLE
     assert report.rounds[1].result is Result.TRUE
+
+
+def test_prune__best__leaves_an_audit_that_says_what_it_cannot_rescore(
+    story: Story, tmp_path: Path
+) -> None:
+    shutil.copytree(story.theatre.store.directory, tmp_path / "store")
+    store = LocalStore(tmp_path / "store")
+    observer = replace(story.theatre.observer("pruner"), store=store)
+    planned = plan(observer, Keep.BEST, 10_000)
+    assert planned.blocks is None
+    assert len(planned.models) > sum(one.retention.kept for one in planned.models) == len(ROUNDS)
+    assert planned.freed_bytes > 0
+    assert all(store.has(cid) for one in planned.models for cid in one.cids)
+
+    done = carry_out(observer, planned, lambda: store.gc(grace_seconds=-1))
+
+    assert done.blocks
+    assert not any(store.has(cid) for one in planned.models for cid in one.cids)
+    assert audit(observer, rescore="winners").exit_code == 0
+    report = audit(observer, rescore="all")
+    assert report.exit_code == 3
+    problems = [problem for one in report.rounds for problem in one.problems]
+    assert problems
+    assert not any(problem.recheckable for problem in problems)
+    assert plan(observer, Keep.BEST, 10_000).freed_bytes == 0
