@@ -60,12 +60,12 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
         problems.append(
             DataError(f"{labelled} labelled case(s), at least {_FEWEST} are needed", hint=hint)
         )
-    print_of = fingerprint_of(facts) if facts else None
-    if print_of is not None:
-        if not any(print_of.voxels[1:]):
+    found = fingerprint_of(facts) if facts else None
+    if found is not None:
+        if not any(found.voxels[1:]):
             problems.append(DataError(f"{dataset.root}: no case has any foreground"))
-        remarks += _remarks(source, print_of)
-    return Examination(source, tuple(problems), tuple(remarks), print_of)
+        remarks += _remarks(source, found)
+    return Examination(source, tuple(problems), tuple(remarks), found)
 
 
 def _examine_case(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pouw.documents import Window
 from pouw.ml.cases import Case
 
-_SAMPLES: Final = 10_000
+_SAMPLES: Final = 2_000
 _LOWER, _UPPER = 0.5, 99.5  # percentiles
 
 
@@ -27,7 +27,7 @@ class CaseFacts:
     """One case in numbers.
 
     ``filled``: the share of the image inside the smallest box around what is not 0 (nnU-Net:
-    relative size after cropping); ``foreground``: up to 10,000 intensities of labelled voxels
+    relative size after cropping); ``foreground``: up to 2,000 intensities of labelled voxels
     (channels, samples), evenly spread; ``voxels`` of each label.
     """
 

@@ -188,23 +188,7 @@ def _network(
         network = small_unet(dims, _WIDTHS[dims])
     elif name == "dynunet":
         rough = fit_patch(sizes, voxel_um, (1,) * dims, voxels)
-        filters = _DYNUNET_FILTERS[dims]
-        topology = plan_topology(rough, voxel_um, len(filters))
-        # MONAI's needs three levels; small images get theirs without pooling.
-        missing = max(0, 3 - len(topology.kernels))
-        kernels = (*topology.kernels, *topology.kernels[-1:] * missing)
-        strides = (*topology.strides, *((1,) * dims,) * missing)
-        divisors = topology.divisors
-        network = _made(
-            name,
-            spatial_dims=dims,
-            filters=filters[: len(kernels)],
-            kernels=sum(kernels, ()),
-            strides=sum(strides, ()),
-            residual=False,
-            norm="group",
-            groups=_GROUPS,
-        )
+        network, divisors = _dynunet(dims, rough, voxel_um)
     elif name == "segresnet":
         shape: dict[str, Argument] = {"blocks_down": (1, 2, 2, 4), "blocks_up": (1, 1, 1)}
         network = _made(
@@ -224,6 +208,29 @@ def _network(
     if patch == divisors:  # other norms than the group norm need more than one site at the bottom
         patch = (2 * patch[0], *patch[1:])
     return network, patch
+
+
+def _dynunet(
+    dims: int, patch: Sequence[int], voxel_um: Sequence[int]
+) -> tuple[Network, tuple[int, ...]]:
+    """nnU-Net's topology for about that patch, and what the patch must be multiples of."""
+    filters = _DYNUNET_FILTERS[dims]
+    topology = plan_topology(patch, voxel_um, len(filters))
+    # MONAI's needs three levels; small images get theirs without pooling.
+    missing = max(0, 3 - len(topology.kernels))
+    kernels = (*topology.kernels, *topology.kernels[-1:] * missing)
+    strides = (*topology.strides, *((1,) * dims,) * missing)
+    network = _made(
+        "dynunet",
+        spatial_dims=dims,
+        filters=filters[: len(kernels)],
+        kernels=sum(kernels, ()),
+        strides=sum(strides, ()),
+        residual=False,
+        norm="group",
+        groups=_GROUPS,
+    )
+    return network, topology.divisors
 
 
 def _made(name: str, **arguments: Argument) -> Network:

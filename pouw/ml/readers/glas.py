@@ -68,7 +68,10 @@ def _patients(table: Path | None) -> dict[str, str]:
     if table is None or table.stat().st_size > _MAX_TABLE_BYTES:
         return {}
     text = table.read_text(encoding="utf-8-sig", errors="replace")
-    rows = list(csv.DictReader(io.StringIO(text), skipinitialspace=True))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), skipinitialspace=True))
+    except csv.Error as error:
+        raise DataError(f"{table}: cannot be read: {error}") from error
     found = {}
     for row in rows:
         plain = {str(key).strip().lower(): str(value).strip() for key, value in row.items()}

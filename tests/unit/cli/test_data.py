@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
-from pouw.cli.main import main
+from pouw.cli.main import cli, main
+from pouw.ml.arguments import names
 from pouw.ml.layout import read_dataset
 
 
@@ -27,6 +29,14 @@ def write_images(root: Path, count: int = 5) -> Path:
             (root / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(root / folder / f"case{number}.png")
     return root
+
+
+def test_publish__offers_every_network_of_the_registry() -> None:
+    group = cli.commands["publisher"]
+    assert isinstance(group, click.Group)
+    (option,) = (one for one in group.commands["publish"].params if one.name == "network")
+    assert isinstance(option.type, click.Choice)
+    assert sorted(option.type.choices) == list(names())
 
 
 def test_check__of_a_good_folder__says_what_it_holds_and_what_is_planned(
