@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from pouw.types import SCORE_ONE_PPM
 
-_SENDING_SECONDS = 3
+_SENDING_SECONDS = 1
 _LEAST_LAST_CALL_SECONDS = 8
 _INSURED_BLOCKS = 3
 _BLOCK_QUANTILE_PPM = 900_000
@@ -107,32 +107,6 @@ def whole_epochs(epoch_ms: float, now_ms: float, stop_at_ms: float) -> int:
     if epoch_ms <= 0:
         raise ValueError("an epoch takes time")
     return max(0, math.floor((stop_at_ms - now_ms) / epoch_ms))
-
-
-class EpochPlanner:
-    """The paper's rule as a planner, to compare with: one epoch is timed, then never looked again.
-
-    Nothing is kept back for what follows training but what the caller takes off ``stop_at_ms``.
-    """
-
-    def __init__(self, started_at_ms: float, stop_at_ms: float, steps_per_epoch: int) -> None:
-        self._started_at_ms = started_at_ms
-        self._stop_at_ms = stop_at_ms
-        self._steps_per_epoch = steps_per_epoch
-        self._steps = 0
-        self._planned = steps_per_epoch
-
-    def observe_step(self, now_ms: float) -> None:
-        """Take note that a step ended at ``now_ms``."""
-        self._steps += 1
-        if self._steps == self._steps_per_epoch:
-            epochs = whole_epochs(now_ms - self._started_at_ms, now_ms, self._stop_at_ms)
-            self._planned += epochs * self._steps_per_epoch
-
-    @property
-    def steps_left(self) -> int:
-        """Steps to the end of the epochs planned so far."""
-        return self._planned - self._steps
 
 
 def last_call_seconds(block_seconds: float) -> int:

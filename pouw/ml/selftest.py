@@ -63,4 +63,4 @@ def _error_ppm(module: Convolution, values: Tensor, generator: torch.Generator) 
             for one, other in zip(found, expected, strict=True)
         ]
     )
-    return float(errors.max()) * 1e6
+    return float(errors.max().detach()) * 1e6

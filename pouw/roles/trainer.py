@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -151,7 +152,9 @@ class Trainer:
         insured = at.t1 - self._last_call(at) - self._insurance()
         if run is None or not snapshots:
             return view.now >= at.t1 - self._last_call(at)
-        return run.started_at_ms + snapshots[-1].milliseconds >= insured * 1000
+        behind = max(0.0, view.now - time.time())
+        taken_ms = run.started_at_ms + snapshots[-1].milliseconds
+        return taken_ms / 1000 + behind >= insured
 
     def _time_blocks(self) -> None:
         endpoint = self._setup.arena.endpoint
@@ -225,6 +228,8 @@ class Trainer:
         saved = out / "request.json"
         if saved.exists():
             return TrainingRequest.parse(saved.read_text())
+        # The child looks at this machine's clock, which may be behind the chain's.
+        behind = max(0.0, now - time.time())
         stop = at.t1 - self._last_call(at)
         tuned = read_tuned(self._tuned(task)) if options.trial else None
         if options.training_seconds is not None:
@@ -234,7 +239,7 @@ class Trainer:
             data=data,
             out=out,
             seed="0x" + round_seed(data_key, number, self._address).hex(),
-            stop_at_ms=stop * 1000,
+            stop_at_ms=int((stop - behind) * 1000),
             max_steps=options.max_steps,
             engine=tuned.engine if tuned else self._engine(),
             first_snapshot_seconds=options.first_snapshot_seconds,

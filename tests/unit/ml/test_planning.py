@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm, whole_epochs
+from pouw.ml.planning import (
+    PlanningPolicy,
+    StepPlanner,
+    block_seconds,
+    budget_fraction_ppm,
+    insurance_seconds,
+    last_call_seconds,
+    whole_epochs,
+)
 
 POLICY = PlanningPolicy(safety_ppm=2_000_000, reserve_ms=50)
 
@@ -81,3 +91,33 @@ def test_whole_epochs__paper_rule__floors_what_is_left() -> None:
     assert whole_epochs(3_000, now_ms=13_000, stop_at_ms=12_000) == 0
     with pytest.raises(ValueError, match="takes time"):
         whole_epochs(0, 0, 1)
+
+
+def test_block_seconds__some_missed_slots__is_the_usual_gap() -> None:
+    timestamps = [12 * slot for slot in range(40) if slot != 17]
+    assert block_seconds(timestamps) == 12
+    assert block_seconds([1_000]) == block_seconds([]) == 0
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1, 2, 12, 15])
+def test_last_call__any_chain__a_block_fits_between_it_and_t1(seconds: float) -> None:
+    assert last_call_seconds(seconds) > seconds
+    assert last_call_seconds(seconds) >= 8
+    assert insurance_seconds(seconds) >= 3 * seconds
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), block=st.sampled_from([1_000.0, 12_000.0]))
+def test_planner__half_hour_of_blocks__idles_little(seed: int, block: float) -> None:
+    random = Random(seed)
+    stop = 1_800_000 - 1_000 * last_call_seconds(block / 1_000)
+    planner = StepPlanner(stop)
+    now = stop - 20_000.0
+    for _ in range(12):
+        planner.observe_closing(random.uniform(300, 600))
+    while planner.allows_step(now):
+        step = random.uniform(80, 120)
+        now += step
+        planner.observe_step(step)
+    assert 1_800_000 - now < 18_000
+    assert now + 600 < stop
