@@ -10,7 +10,7 @@ from typing import Any
 from eth_utils import to_checksum_address
 
 from pouw.chain.abi import artifact
-from pouw.chain.logs import read_events
+from pouw.chain.ranges import read_events
 from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, as_address, tag
 from pouw.chain.tx import call
 from pouw.errors import ChainUnavailable, ConfigError

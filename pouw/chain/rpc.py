@@ -6,6 +6,8 @@ An answer is a stranger's: whatever is not of the expected form becomes ChainUna
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,7 +21,6 @@ from pouw.errors import ChainUnavailable, ConfigError
 from pouw.types import Address
 
 BlockTag = str | int
-_ATTEMPTS: Final = 2
 _PAUSE_SECONDS: Final = 0.2
 _SHOWN: Final = 300
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +34,10 @@ class EndpointRefused(ChainUnavailable):
         self.code = code
         self.message = message
         self.data = data
+
+
+class EndpointSlow(ChainUnavailable):
+    """The endpoint did not answer in time: a smaller request may do better."""
 
 
 class Endpoint:
@@ -73,19 +78,53 @@ class Endpoint:
         broken connection is tried once more: every request here may be repeated, a raw
         transaction too.
         """
-        for attempt in range(_ATTEMPTS):
+        return self._result(
+            self._ask(lambda: self._provider.make_request(RPCEndpoint(method), list(params)))
+        )
+
+    def request_many(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        """The results of several requests in one batch, EndpointRefused in place of an error.
+
+        EndpointRefused is raised where the endpoint refuses the batch as a whole.
+        """
+        batch = [(RPCEndpoint(method), list(params)) for params in calls]
+        responses = self._ask(lambda: self._provider.make_batch_request(batch))
+        if not isinstance(responses, list):
+            self._result(responses)
+            raise self._unavailable("answers a batch with one result")
+        if len(responses) != len(calls):
+            raise self._unavailable("answers another number of requests than it was asked")
+        return [self._result_or_refusal(response) for response in responses]
+
+    def _ask(self, send: Callable[[], Any]) -> Any:
+        with self._explained():
             try:
-                response = self._provider.make_request(RPCEndpoint(method), list(params))
-                break
-            except requests.ConnectionError as error:
-                if attempt + 1 == _ATTEMPTS:
-                    raise self._unavailable("does not answer") from error
+                return send()
+            except requests.ConnectionError:
                 time.sleep(_PAUSE_SECONDS)
-            except requests.RequestException as error:
-                raise self._unavailable(_network_words(error)) from error
-            except (Web3Exception, ValueError, TypeError, RecursionError) as error:
-                raise self._unavailable("answers something else than JSON-RPC") from error
-        return self._result(response)
+                return send()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except requests.Timeout as error:
+            raise EndpointSlow(
+                f"the chain at {self.url} does not answer in time",
+                hint="is it running, and is --rpc its address?",
+            ) from error
+        except requests.ConnectionError as error:
+            raise self._unavailable("does not answer") from error
+        except requests.RequestException as error:
+            raise self._unavailable(_network_words(error)) from error
+        except (Web3Exception, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise self._unavailable("answers something else than JSON-RPC") from error
+
+    def _result_or_refusal(self, response: Any) -> Any:
+        try:
+            return self._result(response)
+        except EndpointRefused as refused:
+            return refused
 
     def _result(self, response: Any) -> Any:
         if not hasattr(response, "get"):
@@ -199,8 +238,6 @@ def as_address(text: str) -> Address:
 
 
 def _network_words(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "does not answer in time"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"answers with HTTP status {error.response.status_code}"
     return "cannot be asked"

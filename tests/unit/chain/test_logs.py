@@ -11,7 +11,8 @@ from pouw import events
 from pouw.chain.abi import artifact
 from pouw.chain.accounts import dev_account
 from pouw.chain.devnet import Devnet
-from pouw.chain.logs import decode_logs, read_events
+from pouw.chain.logs import decode_logs
+from pouw.chain.ranges import read_events
 from pouw.chain.rpc import Endpoint, EndpointRefused
 from pouw.chain.tx import Call, Sender
 from pouw.errors import ChainUnavailable
@@ -158,6 +159,8 @@ def test_read_events__of_blocks_that_are_not_kept__says_what_to_set(devnet: Devn
     class Pruned(Endpoint):
         def request(self, method: str, *params: Any) -> Any:
             raise EndpointRefused(self.url, -32000, "pruned history unavailable", None)
+
+        request_many = request
 
     with pytest.raises(ChainUnavailable, match="no events of block 3") as caught:
         read_events(Pruned.connect(devnet.url), ARENA, 3, 40)

@@ -1,0 +1,105 @@
+"""Reading an arena's logs range by range, as wide as the endpoint lets one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final
+
+from pouw.chain.logs import RawLog, event_of, raw_logs
+from pouw.chain.rpc import Endpoint, EndpointRefused, EndpointSlow
+from pouw.errors import ChainUnavailable
+from pouw.events import Event
+from pouw.types import Address
+
+_WIDEST: Final = 50_000
+_BATCH: Final = 8
+_WIDEN_AFTER: Final = 8
+
+Range = tuple[int, int]
+
+
+def read_events(endpoint: Endpoint, arena: Address, from_block: int, to_block: int) -> list[Event]:
+    """The arena's events of blocks ``from_block`` to ``to_block``, both included, in order.
+
+    ChainUnavailable where the endpoint answers with anything else than this arena's logs.
+    """
+    wrong = endpoint.malformed("eth_getLogs")
+    return [
+        event_of(log, wrong)
+        for _, logs in LogReader(endpoint, arena).read(from_block, to_block)
+        for log in logs
+    ]
+
+
+class LogReader:
+    """Reads logs in batches of ranges; remembers how wide a range the endpoint takes.
+
+    A range that is refused, or not answered in time, is halved; after a row of answers the next
+    ones are twice as wide again. An endpoint that refuses batches is asked one by one.
+    """
+
+    def __init__(self, endpoint: Endpoint, arena: Address, width: int = _WIDEST) -> None:
+        self._endpoint, self._arena = endpoint, arena
+        self.width = min(max(1, width), _WIDEST)
+        self._batch = _BATCH
+        self._answered = 0
+
+    def read(self, first: int, last: int) -> Iterator[tuple[int, list[RawLog]]]:
+        """Logs in order, range by range, each with its last block, ``last`` in the end.
+
+        ChainUnavailable where the logs of a single block cannot be had.
+        """
+        while first <= last:
+            starts = range(first, last + 1, self.width)[: self._batch]
+            ranges = [(start, min(start + self.width - 1, last)) for start in starts]
+            # Fewer answers than ranges where a batch was refused.
+            for wanted, answer in zip(ranges, self._ask(ranges), strict=False):
+                if isinstance(answer, ChainUnavailable):
+                    self._narrow(wanted, answer)
+                    break
+                yield wanted[1], self._checked(wanted, answer)
+                first = wanted[1] + 1
+                self._widen()
+
+    def _ask(self, ranges: list[Range]) -> list[Any]:
+        """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
+        queries = [
+            [{"address": self._arena, "fromBlock": hex(first), "toBlock": hex(last)}]
+            for first, last in ranges
+        ]
+        if len(queries) > 1:
+            try:
+                return self._endpoint.request_many("eth_getLogs", queries)
+            except (EndpointRefused, EndpointSlow):
+                self._batch = 1
+        try:
+            return [self._endpoint.request("eth_getLogs", *queries[0])]
+        except (EndpointRefused, EndpointSlow) as refused:
+            return [refused]
+
+    def _checked(self, wanted: Range, answer: Any) -> list[RawLog]:
+        wrong = self._endpoint.malformed("eth_getLogs")
+        logs = raw_logs(answer, self._arena, wrong)
+        places = [(log.block_number, log.log_index) for log in logs]
+        if any(not wanted[0] <= block <= wanted[1] for block, _ in places):
+            raise wrong
+        if any(before >= after for before, after in pairwise(places)):
+            raise wrong
+        return logs
+
+    def _narrow(self, wanted: Range, refused: ChainUnavailable) -> None:
+        first, last = wanted
+        if first == last:
+            why = refused.message[:200] if isinstance(refused, EndpointRefused) else str(refused)
+            raise ChainUnavailable(
+                f"{self._endpoint.url} gives no events of block {first}: {why}",
+                hint="where it keeps no blocks as old as that, set from_block to the arena's "
+                "deployment, or use an endpoint with the whole history",
+            ) from refused
+        self.width, self._answered = (last - first + 1) // 2, 0
+
+    def _widen(self) -> None:
+        self._answered += 1
+        if self._answered >= _WIDEN_AFTER:
+            self.width, self._answered = min(2 * self.width, _WIDEST), 0
