@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_task import tiny_request, tiny_spec, write_tiny_set
 
 from pouw.documents import Argument, Caps, Network
 from pouw.errors import ModelError, ModelTooLarge
 from pouw.ml.arguments import activation_bound, check, check_caps, check_patch
 from pouw.ml.checkpoint import floating_state, load_model, save_model
 from pouw.ml.networks import activation_bytes, build, names, parameter_count
+from pouw.ml.training import Training
 
 SMALL: dict[str, Argument] = {
     "spatial_dims": 2,
@@ -107,6 +109,22 @@ def test_activation_bytes__grow_with_the_patch() -> None:
     one = activation_bytes(unet(), 1, 3, (32, 32))
     assert one > 32 * 32 * 3 * 4  # more than the logits alone
     assert activation_bytes(unet(), 1, 3, (64, 32)) == 2 * one
+
+
+def test_training__of_a_network_past_the_cap__is_refused(tmp_path: Path) -> None:
+    data = write_tiny_set(tmp_path / "data")
+    size = check(tiny_spec().network, 3).parameters(1, 3)
+    for cap in (size, size - 1):
+        caps = tiny_spec().caps.model_copy(update={"parameters": cap})
+        out = tmp_path / str(cap)
+        training = Training(
+            tiny_request(data, out, spec=tiny_spec(caps=caps), max_steps=1), lambda: False
+        )
+        if cap == size:
+            assert training.run().step == 1
+        else:
+            with pytest.raises(ModelTooLarge, match=f"the task allows {cap}"):
+                training.run()
 
 
 def test_names__list_the_registry() -> None:
