@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -99,3 +100,17 @@ def run(
 def status(call: Call) -> None:
     """What `pouw miner run` last said of itself."""
     show_status(call)
+
+
+@miner.command(epilog=example("pouw miner watch --home miner"))
+@settings_options("home")
+def watch(call: Call) -> None:
+    """Draw a bar of the training: Dice, time left, projected finish. With --json: once, as data."""
+    from pouw.cli.watch import watch as draw
+    from pouw.roles.watching import read_training
+
+    if not call.output.as_json:
+        draw(call.settings.home)
+        return
+    state = read_training(call.settings.home)
+    call.output.result(None if state is None else asdict(state), "")
