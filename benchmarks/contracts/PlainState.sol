@@ -107,7 +107,7 @@ abstract contract PlainState is Terms, Escrow, EIP712 {
             changed: r.changed,
             verdict: r.verdict,
             voted: _votedIn(round),
-            voters: r.verdict == Verdict.None ? 0 : _bitsOf(_voters[round][_outcome(r.verdict, r.winner)]),
+            voters: _quorumOf(_voters[round][_outcome(r.verdict, r.winner)]),
             winner: r.winner,
             challenger: r.challenger,
             poolHistory: r.poolHistory,
@@ -134,6 +134,10 @@ abstract contract PlainState is Terms, Escrow, EIP712 {
 
     function _outcome(Verdict verdict, address winner) internal pure returns (bytes32) {
         return keccak256(abi.encode(verdict, winner));
+    }
+
+    function _quorumOf(address[] storage oracles) private view returns (uint16) {
+        return oracles.length < THRESHOLD ? 0 : _bitsOf(oracles);
     }
 
     function _bitsOf(address[] storage oracles) private view returns (uint16 bits) {

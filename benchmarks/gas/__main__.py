@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,7 @@ from rich.progress import Progress
 from benchmarks.gas import peers
 from benchmarks.gas.anvil import ROOT, Chain, Compiled, anvil, compile_contracts
 from benchmarks.gas.pools import play_pools, play_walks
-from benchmarks.gas.round import play_round
+from benchmarks.gas.round import Outcome, play_round
 from benchmarks.gas.stage import Stage
 from benchmarks.gas.table import Measured, draw, over, rows
 from pouw.cli.output import console, show_error
@@ -76,41 +75,60 @@ def main(sizes: tuple[int, ...], miners: int, alone: bool, out: Path) -> None:
 
 
 def measure(sizes: list[int], miners: int, *, alone: bool) -> Measured:
-    """Gas by name; ChainError where the port's round does not end as the arena's."""
-    ours = Compiled.read(ARTIFACT)
-    compiled = (
-        compile_contracts("Crowd") if alone else compile_contracts("Crowd", "Peers", "PlainPoUW")
-    )
+    """Gas by name; ChainError where the port's round does not end as the arena's.
+
+    Large pools have chains of their own: anvil copies its state with every block.
+    """
     screen = console(err=True)
-    with anvil() as chain, Progress(console=screen, disable=not screen.is_terminal) as progress:
+    with Progress(console=screen, disable=not screen.is_terminal) as progress:
+        screen.print("compiling")
+        names = ["Crowd"] if alone else ["Crowd", "Peers", "PlainPoUW"]
+        compiled = compile_contracts(*names) | {"PoUW": Compiled.read(ARTIFACT)}
+        screen.print(f"playing a round of {miners} miners")
+        with anvil() as chain:
+            ours, outcome = _play_round(chain, compiled["PoUW"], miners)
+            plain = {} if alone else _play_port(chain, compiled, sizes, (miners, outcome))
+            others = {} if alone else _ask_peers(chain, compiled)
+
         bar = progress.add_task("tasks pooled", total=sizes[-1] * (1 if alone else 2))
 
         def advance(count: int) -> None:
             progress.advance(bar, count)
 
-        played, crowd = Stage(chain, ours), chain.deploy(compiled["Crowd"])
-        outcome = play_round(played, miners)
-        pools = Stage(chain, ours)
-        play_pools(pools, crowd, sizes, advance)
-        gas = pools.gas | played.gas
-        if alone:
-            return Measured(sizes, miners, gas)
-        port, walks = Stage(chain, compiled["PlainPoUW"]), Stage(chain, compiled["PlainPoUW"])
-        if play_round(port, miners) != outcome:
-            raise ChainError("the plain port's round ended otherwise than the arena's")
-        play_walks(walks, crowd, [size for size in sizes if size <= WALKED])
-        others = _measure_peers(chain, compiled, sizes, advance)
-    return Measured(sizes, miners, gas, walks.gas | port.gas, others)
+        screen.print(f"filling a pool with {sizes[-1]:,} tasks")
+        with anvil() as chain:
+            stage = Stage(chain, compiled["PoUW"])
+            play_pools(stage, chain.deploy(compiled["Crowd"]), sizes, advance)
+        if not alone:
+            screen.print(f"filling a heap with {sizes[-1]:,} words")
+            with anvil() as chain:
+                others |= peers.heap(chain, compiled["HeapPool"], sizes, advance)
+    return Measured(sizes, miners, stage.gas | ours, plain, others)
 
 
-def _measure_peers(
-    chain: Chain, compiled: dict[str, Compiled], sizes: list[int], advance: Callable[[int], None]
+def _play_round(chain: Chain, compiled: Compiled, miners: int) -> tuple[dict[str, int], Outcome]:
+    stage = Stage(chain, compiled)
+    outcome = play_round(stage, miners)
+    return stage.gas, outcome
+
+
+def _play_port(
+    chain: Chain, compiled: dict[str, Compiled], sizes: list[int], played: tuple[int, Outcome]
 ) -> dict[str, int]:
+    miners, outcome = played
+    gas, ported = _play_round(chain, compiled["PlainPoUW"], miners)
+    if ported != outcome:
+        raise ChainError("the plain port's round ended otherwise than the arena's")
+    walks = Stage(chain, compiled["PlainPoUW"])
+    walked = [size for size in sizes if size <= WALKED]
+    play_walks(walks, chain.deploy(compiled["Crowd"]), walked)
+    return walks.gas | gas
+
+
+def _ask_peers(chain: Chain, compiled: dict[str, Compiled]) -> dict[str, int]:
     asserted, settled = peers.uma_assertion(chain)
-    others = {"UMA assert": asserted, "UMA settle": settled}
-    others["ENS commit"] = peers.ens_commit(chain, compiled["EnsCommit"])
-    ordered = peers.heap(chain, compiled["HeapPool"], sizes, advance)
-    return others | {f"heap {name}": gas for name, gas in ordered.items()}
+    committed = peers.ens_commit(chain, compiled["EnsCommit"])
+    return {"UMA assert": asserted, "UMA settle": settled, "ENS commit": committed}
 
 
 if __name__ == "__main__":

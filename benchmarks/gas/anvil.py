@@ -82,11 +82,12 @@ class Chain:
         fields = {"from": sender, "data": data, "value": hex(value)}
         fields |= {"gas": hex(MUCH_GAS), "gasPrice": "0x0"} | ({"to": to} if to else {})
         hashed = self.ask("eth_sendTransaction", fields)
-        deadline = time.monotonic() + _RECEIPT_SECONDS
+        deadline, pause = time.monotonic() + _RECEIPT_SECONDS, 0.001
         while (receipt := self.ask("eth_getTransactionReceipt", hashed)) is None:
             if time.monotonic() > deadline:
                 raise ChainError(f"no receipt of {hashed} after {_RECEIPT_SECONDS} seconds")
-            time.sleep(0.002)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
         if receipt["status"] != "0x1":
             raise ChainError(f"reverted: {data[:10]} from {sender} to {to}")
         block = self.ask("eth_getBlockByNumber", receipt["blockNumber"], False)

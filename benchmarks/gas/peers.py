@@ -13,7 +13,7 @@ UMA_PACKAGE: Final = ROOT / "benchmarks" / "node_modules" / "@uma" / "contracts-
 _UMA_ARTIFACTS: Final = UMA_PACKAGE / "dist" / "packages" / "core" / "artifacts" / "contracts"
 _LIVENESS_SECONDS: Final = 7_200
 _FINAL_FEE: Final = 250 * 10**6
-_HEAP_BATCH: Final = 400
+_HEAP_BATCH: Final = 5_000
 
 
 def ens_commit(chain: Chain, compiled: Compiled) -> int:
@@ -38,8 +38,8 @@ def heap(
             pool.send(caller, "fill", count, 10**9 - filled)
             filled += count
             advance(count)
-        gas[f"insert at {size:,}"] = pool.send(caller, "insert", 10**9 + size).gas
-        gas[f"pop at {size:,}"] = pool.send(caller, "pop").gas
+        gas[f"heap insert at {size:,}"] = pool.send(caller, "insert", 10**9 + size).gas
+        gas[f"heap pop at {size:,}"] = pool.send(caller, "pop").gas
     return gas
 
 

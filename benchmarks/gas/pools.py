@@ -8,7 +8,8 @@ from typing import Final
 from benchmarks.gas.anvil import Contract
 from benchmarks.gas.stage import REWARD_WEI, Stage, due_wei
 
-BATCH: Final = 100
+# anvil copies its state with every block: few large ones.
+BATCH: Final = 2_000
 
 
 def play_pools(

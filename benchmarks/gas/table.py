@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 CEILINGS: Final = {
@@ -90,7 +91,7 @@ def rows(measured: Measured) -> list[Row]:
         lines.append(_row(measured, name, [name], CEILINGS.get(name), peers))
     claim, uma = ["commit", "reveal", "reclaim"], ["UMA assert", "UMA settle"]
     named = "commit + reveal + reclaim"
-    lines.append(_row(measured, named, claim, None, ("UMA assert + settle", uma)))
+    lines.append(_row(measured, named, claim, None, ("UMA assert, settle", uma)))
     named = f"round of {measured.miners} miners"
     ceiling = ROUND_CEILING if measured.miners == CEILING_MINERS else None
     lines.append(_row(measured, named, ["round"], ceiling))
@@ -141,7 +142,9 @@ def _total(gas: dict[str, int], calls: list[str]) -> int | None:
 
 def draw(measured: Measured) -> Table:
     """The table for a terminal; factors say how many times ours the other costs."""
-    table = Table("call", title="Gas (ETH, fresh slots, no withdrawals)")
+    title = "Gas (ETH, fresh slots, no withdrawals)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("call", no_wrap=True)
     for heading in ("PoUW", "ceiling", "plain port", "x", "peer", "gas", "x"):
         table.add_column(heading, justify="left" if heading == "peer" else "right")
     for row in rows(measured):
