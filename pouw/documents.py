@@ -150,11 +150,11 @@ class Provenance(Part):
 
     ``manifest``: its checkpoints are linked and can be had. ``replay``: oracles also train
     ``segments`` of them again and record what came of it; so that this says something on other
-    machines, checkpoints are then at most ``segment_steps`` optimiser steps apart.
+    machines, checkpoints should then be at most ``segment_steps`` optimiser steps apart.
     """
 
     policy: Literal["none", "manifest", "replay"]
-    segment_steps: Annotated[int, Field(ge=1, le=2**24)] = 200
+    segment_steps: Annotated[int, Field(ge=1, le=2**24)] = 50
     segments: Annotated[int, Field(ge=1, le=64)] = 3
 
 

@@ -1,23 +1,40 @@
 """How far a training that was repeated ended from where the first one is said to have ended.
 
-Other hardware rounds otherwise, and training amplifies that, so ends of honest repetitions differ
-by a little that grows with the number of steps. Attacks differ by about as much as training moved
-the layer at all. Per layer the distance of weights is therefore taken relative to that movement,
-of optimiser state relative to its size, and one bound in between tells them apart.
+Other hardware rounds otherwise, and training amplifies that: ends of honest repetitions differ by
+what grows with the number of steps, ends of forgeries by about as much as training moves weights at
+all. So every layer's distance is taken relative to that movement, and one bound in between tells
+them apart while segments are short.
+
+Biases, scales and slopes alone say nothing: one of a convolution before an instance norm has no
+gradient but rounding, which AdamW turns into full steps. They count within the whole. Nor do
+AdamW's moments, which follow the last few batches; ``is_possible`` bounds what they can hide.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
+from pouw.ml.learner import BETAS
+
+# The longest segment that the bound was measured for.
+BOUND_STEPS: Final = 50
+
 _PPB: Final = 1_000_000_000
 _LARGEST: Final = 2**53
-_WEIGHTS: Final = ("network/", "average/")
-_BOUNDS_PPB: Final = {"float32": 50_000_000, "bfloat16": 300_000_000}
+_WEIGHTS: Final = ("network", "average")
+# By benchmarks/provenance.py: 50 steps move honest ends apart by at most 0.18, forged by 0.49.
+_BOUND_PPB_A_STEP: Final = 6_000_000
+_LEAST_BOUND_PPB: Final = 100_000_000
+# |exp_avg| <= c * sqrt(exp_avg_sq) for any gradients whatever, by Cauchy and Schwarz.
+_LARGEST_RATIO: Final = (1 - BETAS[0]) / math.sqrt((1 - BETAS[1]) * (1 - BETAS[0] ** 2 / BETAS[1]))
+# Squares of smaller gradients vanish in float32; a step from them is no step.
+_ROUNDING: Final = 1e-3
+_VANISHING: Final = 1e-17
 
 State = Mapping[str, torch.Tensor]
 
@@ -34,33 +51,48 @@ class Deviation:
 def deviation(begin: State, repeated: State, claimed: State) -> Deviation:
     """Compare the end of a repeated segment with the claimed one; all finite, of equal shapes.
 
-    Names are those of a checkpoint's tensors. ``begin`` is where both began.
+    Names are those of a checkpoint's tensors; ``begin`` is where both began. A layer is a tensor of
+    two or more axes of the weights or their average, or all of either together.
     """
-    distances = {
-        name: _distance(name, begin.get(name), tensor, claimed[name])
-        for name, tensor in repeated.items()
-    }
-    layer = max(distances, key=distances.__getitem__)
+    off: dict[str, float] = {}
+    for kind in _WEIGHTS:
+        far = moved = 0.0
+        for name, tensor in repeated.items():
+            if not name.startswith(f"{kind}/"):
+                continue
+            # In float64: the difference of nearly equal numbers is what counts here.
+            here = (tensor.double() - claimed[name].double()).norm().item()
+            way = (tensor.double() - begin[name].double()).norm().item()
+            far, moved = math.hypot(far, here), math.hypot(moved, way)
+            if tensor.dim() > 1:
+                off[name] = _ratio(here, way)
+        off[kind] = _ratio(far, moved)
+    layer = max(off, key=off.__getitem__)
     exact = all(torch.equal(tensor, claimed[name]) for name, tensor in repeated.items())
-    return Deviation(layer, min(round(distances[layer] * _PPB), _LARGEST), exact)
+    return Deviation(layer, min(round(off[layer] * _PPB), _LARGEST), exact)
 
 
-def _distance(
-    name: str, begin: torch.Tensor | None, repeated: torch.Tensor, claimed: torch.Tensor
-) -> float:
-    # In float64: the difference of nearly equal numbers is what counts here.
-    far = (repeated.double() - claimed.double()).norm().item()
-    if far == 0:
-        return 0.0
-    moved = repeated.double()
-    if begin is not None and name.startswith(_WEIGHTS):
-        moved = moved - begin.double()
-    return float(far / max(moved.norm().item(), torch.finfo(torch.float32).tiny))
+def _ratio(far: float, moved: float) -> float:
+    return far / max(moved, torch.finfo(torch.float32).tiny) if far else 0.0
 
 
-def deviation_bound_ppb(precision: str) -> int:
-    """Up to what deviation another machine's end counts as the same training.
+def deviation_bound_ppb(steps: int) -> int:
+    """Up to what deviation another machine's end of so many steps counts as the same training."""
+    return max(_LEAST_BOUND_PPB, steps * _BOUND_PPB_A_STEP)
 
-    Measured by ``benchmarks/provenance.py`` at the default of 200 steps a segment.
+
+def is_possible(state: State) -> bool:
+    """Whether any gradients at all can have left AdamW's two moments as they are.
+
+    Moments out of proportion would carry the next step to wherever a forger wants to be.
     """
-    return _BOUNDS_PPB[precision]
+    prefix = "exp_avg/"
+    for name, mean in state.items():
+        if name.startswith(prefix):
+            square = state[f"exp_avg_sq/{name.removeprefix(prefix)}"]
+            if bool((square < 0).any()):
+                return False
+            most = square.double().sqrt() * (_LARGEST_RATIO * (1 + _ROUNDING)) + _VANISHING
+            if bool((mean.double().abs() > most).any()):
+                return False
+    return True

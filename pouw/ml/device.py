@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import platform
+from pathlib import Path
+from typing import Final
 
 import monai
 import torch
@@ -11,6 +13,12 @@ import torch
 import pouw
 from pouw.errors import ConfigError
 from pouw.ml.requests import DeviceName, Engine
+
+# On x86, then on ARM, as Linux names them.
+_CPUINFO: Final = (
+    *("vendor_id", "cpu family", "model", "stepping"),
+    *("CPU implementer", "CPU part", "CPU variant", "CPU revision"),
+)
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -65,4 +73,14 @@ def describe_device(device: torch.device, threads: int) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} {capability}, {threads} thread(s)"
+    return f"{platform.machine()} {capability}, {_processor()}, {threads} thread(s)"
+
+
+def _processor() -> str:
+    """Maker, family, model and stepping: what libraries choose their kernels and blocks by."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    fields = dict(reversed([[part.strip() for part in line.partition(":")[::2]] for line in lines]))
+    return " ".join(fields[key] for key in _CPUINFO if key in fields) or "unknown processor"

@@ -34,7 +34,7 @@ from pouw.ml.requests import Engine, TrainingSettings
 from pouw.ml.sampling import Batch
 from pouw.types import SCORE_ONE_PPM
 
-_BETAS = (0.9, 0.99)
+BETAS = (0.9, 0.99)
 
 
 def learning_rate(fraction_ppm: int, settings: TrainingSettings) -> float:
@@ -96,7 +96,7 @@ class Learner:
         self._optimiser = torch.optim.AdamW(
             self.network.parameters(),
             lr=learning_rate(0, settings),
-            betas=_BETAS,
+            betas=BETAS,
             weight_decay=settings.weight_decay_ppm / SCORE_ONE_PPM,
             fused=True,
         )

@@ -25,7 +25,14 @@ from pouw.documents import Caps, SegmentReplay, TaskSpec
 from pouw.errors import ConfigError, DataError, ModelError, PouwError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.checkpoint import CheckpointState, floating_state, load_model, read_checkpoint
-from pouw.ml.deviation import Deviation, State, deviation, deviation_bound_ppb
+from pouw.ml.deviation import (
+    BOUND_STEPS,
+    Deviation,
+    State,
+    deviation,
+    deviation_bound_ppb,
+    is_possible,
+)
 from pouw.ml.device import (
     describe_device,
     describe_software,
@@ -88,6 +95,8 @@ def check_link(request: LinkRequest) -> LinkAnswer:
         tensors, state = _read_link(link, _network(spec), spec.caps)
         if state.previous_sha256 != link.previous_sha256:
             fault = "it does not name the checkpoint before by its sha-256"
+        elif not is_possible(tensors):
+            fault = "no gradients can have left AdamW's moments as they are"
         elif request.model is not None and not _is_average(request.model, tensors, spec):
             fault = "the model is not the average of the last checkpoint"
         else:
@@ -141,11 +150,6 @@ def _prepare(request: ReplayRequest) -> _Segment:
         used = Engine.model_validate(recipe.engine, strict=True)
     except ValidationError as error:
         raise ModelError(f"the manifest's recipe cannot be followed: {error}") from error
-    steps = request.end_step - request.begin_step
-    if steps > spec.provenance.segment_steps:
-        raise ModelError(
-            f"{steps} steps between checkpoints, the task allows {spec.provenance.segment_steps}"
-        )
     if used.device == "auto":
         raise ModelError("the manifest's recipe names no device")
     if used.processes > _MAX_PROCESSES:
@@ -157,6 +161,9 @@ def _prepare(request: ReplayRequest) -> _Segment:
     engine = used.model_copy(update={"compiled": False, "threads": threads})
     device = describe_device(torch_device(engine), engine.threads)
     same = engine == used and (request.software, request.device) == (describe_software(), device)
+    steps, most = request.end_step - request.begin_step, spec.provenance.segment_steps
+    if steps > most and not same:
+        raise _Undecided(f"{steps} steps, the task asks for {most}; this is another machine")
     network = _network(spec)
     link = Link(
         path=request.end, begin_step=request.begin_step, step=request.end_step, previous_sha256=""
@@ -215,9 +222,13 @@ def _compare(ends: tuple[State, State], segment: _Segment) -> _Finding:
         return _Finding("exact", deviation=found)
     if segment.same_profile:
         return _Finding("unlike", "on an equal machine every bit has to agree", found)
-    bound = deviation_bound_ppb(segment.engine.precision)
-    outcome: Outcome = "close" if found.ppb <= bound else "unlike"
-    return _Finding(outcome, f"at most {bound} ppb on another machine", found)
+    steps = len(segment.schedule_ppm)
+    bound = deviation_bound_ppb(steps)
+    if found.ppb <= bound:
+        return _Finding("close", f"at most {bound} ppb on another machine", found)
+    if steps > BOUND_STEPS:
+        return _Finding("undecided", f"{steps} steps are too many for another machine", found)
+    return _Finding("unlike", f"at most {bound} ppb on another machine", found)
 
 
 def _network(spec: TaskSpec) -> nn.Module:

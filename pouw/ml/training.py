@@ -54,6 +54,7 @@ _LONGEST_VALIDATION_SHARE = 0.1
 _LEAST_VALIDATION_MS = 500.0
 _FIRST_WRITING_MS = 1_000
 _LEAST_WRITING_MS = 500.0
+_MOST_SEGMENTS = 1_900  # a manifest holds 2,048 checkpoints, those of the clock included
 
 
 def now_ms() -> float:
@@ -188,7 +189,12 @@ class Training:
         """Whether the task's provenance asks for a checkpoint now."""
         provenance = self.request.spec.provenance
         since = self._step - (self._last.step if self._last else 0)
-        return provenance.policy == "replay" and since >= provenance.segment_steps
+        if provenance.policy != "replay" or since < provenance.segment_steps:
+            return False
+        if self.request.max_steps is not None:
+            return since >= self.request.max_steps / _MOST_SEGMENTS
+        since_ms = self._elapsed_ms() - (self._last.milliseconds if self._last else 0)
+        return since_ms >= (self.request.stop_at_ms - self._started_at_ms) / _MOST_SEGMENTS
 
     def _next_snapshot_ms(self) -> float:
         if self._last is None:

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from tiny_task import write_tiny_set
 
 from pouw.documents import Recipe
-from pouw.ml.deviation import deviation, deviation_bound_ppb
+from pouw.ml.deviation import Deviation, deviation, deviation_bound_ppb
 from pouw.ml.provenance import check_link, replay
 from pouw.ml.replays import ReplayAnswer, max_checkpoint_bytes
 from pouw.ml.requests import Engine
@@ -76,7 +76,7 @@ def test_chain__honest_with_other_arithmetic__close(
     assert [answer.segment.outcome for answer in found] == ["close"] * LINKS
     assert not any(answer.same_profile for answer in found)
     worst = max(answer.segment.deviation_ppb or 0 for answer in found)
-    assert 0 < worst < deviation_bound_ppb("float32") / 10
+    assert 0 < worst < deviation_bound_ppb(EVERY)
 
 
 def test_chain__same_profile_and_one_bit_off__unlike(honest: Chain, tmp_path: Path) -> None:
@@ -194,9 +194,15 @@ def test_replay__recipe_that_cannot_be_followed__unusable(
     assert expected in unusable(replay(honest.segment(0, recipe=changed)))
 
 
-def test_replay__more_steps_than_the_task_allows__unusable_before_any(honest: Chain) -> None:
-    request = honest.segment(0, end_step=EVERY + 1)
-    assert f"the task allows {EVERY}" in unusable(replay(request))
+def test_replay__more_steps_than_the_task_asks_for__only_on_an_equal_machine(
+    honest: Chain,
+) -> None:
+    provenance = SPEC.provenance.model_copy(update={"segment_steps": EVERY - 1})
+    spec = SPEC.model_copy(update={"provenance": provenance})
+    assert replay(honest.segment(1, spec=spec)).segment.outcome == "exact"
+    elsewhere = replay(honest.segment(1, spec=spec, device=ELSEWHERE)).segment
+    assert elsewhere.outcome == "undecided"
+    assert f"the task asks for {EVERY - 1}" in elsewhere.detail
 
 
 def test_replay__more_memory_than_the_caps_allow__unusable(honest: Chain) -> None:
@@ -273,18 +279,39 @@ def test_link__larger_than_the_caps_allow__fault_before_it_is_read(
     assert "at most" in str(check_link(request.model_copy(update={"link": link})).fault)
 
 
-def test_deviation__moved_the_same_way__relative_to_the_movement() -> None:
-    begin = {"network/a": torch.zeros(4), "network/b": torch.ones(4)}
-    end = {"network/a": torch.ones(4), "network/b": torch.ones(4) * 3}
-    claimed = {"network/a": torch.ones(4) * 1.5, "network/b": torch.ones(4) * 3.5}
+def test_link__moments_that_no_gradients_leave__fault(honest: Chain, tmp_path: Path) -> None:
+    """A forger's way to anywhere: a large mean over a small square is one giant step."""
+    for count, (kind, factor) in enumerate((("exp_avg", 100.0), ("exp_avg_sq", -1.0))):
+        states = [tensors_of(path)[0] for path in honest.checkpoints]
+        name = next(name for name in states[1] if name.startswith(f"{kind}/"))
+        states[1][name] = states[1][name] * factor
+        (fault,) = faults(forge(honest, tmp_path / f"thrown{count}", states))
+        assert "moments" in fault
+
+
+def test_deviation__weights__relative_to_the_movement_of_the_worst_layer() -> None:
+    begin = {
+        f"{kind}/{name}": torch.zeros(2, 2) for kind in ("network", "average") for name in "ab"
+    }
+    end = {name: torch.ones(2, 2) for name in begin}
+    claimed = dict(end, **{"average/b": torch.ones(2, 2) * 1.5})
     found = deviation(begin, end, claimed)
-    assert (found.layer, found.ppb, found.exact) == ("network/a", 500_000_000, False)
-    assert deviation(begin, end, dict(end)).exact
+    assert (found.layer, found.ppb, found.exact) == ("average/b", 500_000_000, False)
+    assert deviation(begin, end, dict(end)) == Deviation("network/a", 0, exact=True)
 
 
-def test_deviation__optimiser_state__relative_to_its_size() -> None:
-    begin, end = {"exp_avg/a": torch.ones(4)}, {"exp_avg/a": torch.ones(4) * 2}
-    assert deviation(begin, end, {"exp_avg/a": torch.ones(4)}).ppb == 500_000_000
+def test_deviation__a_bias_alone__counts_within_the_whole() -> None:
+    begin = {f"{kind}/{name}": torch.zeros(2) for kind in ("network", "average") for name in "ab"}
+    begin |= {f"{kind}/kernel": torch.zeros(3, 2) for kind in ("network", "average")}
+    end = {name: torch.ones_like(tensor) for name, tensor in begin.items()}
+    found = deviation(begin, end, dict(end, **{"network/a": torch.zeros(2)}))
+    assert found.layer == "network"
+    assert found.ppb == round((2 / 10) ** 0.5 * 1e9)
+
+
+def test_deviation_bound__more_steps__wider() -> None:
+    assert deviation_bound_ppb(1) == 100_000_000
+    assert deviation_bound_ppb(50) == 300_000_000
 
 
 def test_requests__written_and_read__the_same(honest: Chain) -> None:
