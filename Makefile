@@ -9,10 +9,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test lint gas contracts clean
+.PHONY: help demo test lint gas bench-deadline bench-train contracts clean
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## Watch the whole protocol once, on this machine alone (about 8 minutes)
 	$(BIN)/pouw demo $(DEMO)
@@ -30,6 +30,12 @@ lint: .venv/.test node_modules/.installed ## Linters, types, layers
 
 gas: .venv/.test node_modules/.installed benchmarks/node_modules/.installed ## Gas of every call, beside its ceiling and its peers
 	$(BIN)/python -m benchmarks.gas
+
+bench-deadline: .venv/.demo node_modules/.installed ## Misses and idle time of Phase 1: 100,000 simulated rounds, 20 on anvil
+	$(BIN)/python -m benchmarks.deadline --live 20
+
+bench-train: .venv/.demo ## A training step of every network against eager float32
+	$(BIN)/python -m benchmarks.train
 
 contracts: .venv/.test node_modules/.installed ## Compile and export the contracts' artifacts
 	$(BIN)/ape run export_artifacts

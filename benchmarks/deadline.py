@@ -4,9 +4,11 @@
 paper's rule (time one epoch, plan whole ones), under the same step times, stalls and blocks. With
 ``--live 20`` it also plays rounds on anvil with a real miner, a real training and short phases.
 
-A round is missed where no commitment of it is on chain before t1. It is late where the last
-snapshot came too late and an earlier one stands. Idle is what of Phase 1 no optimiser step ran in,
-the snapshot for insurance included. The last line is one line of JSON; exit code 1 on a miss.
+A round is missed where no commitment of it is on chain before t1, early where only that of an early
+snapshot is, late where only the last one is missing and the one for insurance stands. The paper's
+rule commits once, so late is missed. Idle is what of Phase 1 no optimiser step ran in. ``--drift``
+is how much the pace after the first epoch differs from it (standard deviation of the logarithm).
+The last line is one line of JSON; exit code 1 on a miss.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.live_rounds import play
 from pouw.ml.planning import (
     PlanningPolicy,
     StepPlanner,
@@ -32,6 +35,7 @@ from pouw.ml.planning import (
 )
 
 PHASE_MS: Final = 1_800_000.0
+FIRST_SNAPSHOT_MS: Final = 20_000.0
 BLOCK_SECONDS: Final = (1, 2, 12)
 CHUNK: Final = 512
 # Stalls of the whole machine: about one in ten minutes, half of them longer than a second, one in a
@@ -91,21 +95,24 @@ class Dice:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``missed``: nothing on chain; ``late``: not the last snapshot; times in milliseconds."""
+    """What is on chain before t1: ``missed`` nothing, ``early`` the commitment of a first snapshot,
+    ``late`` that of the one for insurance.
+    """
 
     missed: bool
+    early: bool
     late: bool
     idle_ms: float
 
 
-def draw_scene(random: np.random.Generator) -> Scene:
+def draw_scene(random: np.random.Generator, drift: float) -> Scene:
     """Steps of 10 ms to 2 s, epochs of 20 to 2,000 of them, snapshots of 0.1 to 3 s."""
     block_ms = 1_000.0 * float(random.choice(BLOCK_SECONDS))
     return Scene(
         step_ms=float(np.exp(random.uniform(math.log(10), math.log(2_000)))),
         steps_per_epoch=int(np.exp(random.uniform(math.log(20), math.log(2_000)))),
         jitter=float(random.uniform(0.02, 0.3)),
-        drift=float(np.exp(random.normal(0.0, 0.05))),
+        drift=float(np.exp(random.normal(0.0, drift))),
         closing_ms=float(np.exp(random.uniform(math.log(100), math.log(3_000)))),
         block_ms=block_ms,
         offset_ms=0.0,
@@ -146,8 +153,14 @@ def planned_step_by_step(scene: Scene, random: np.random.Generator) -> Outcome:
         planner.observe_step(step)
         trained = now
     last_at = dice.included_ms(now + dice.lasting(scene.closing_ms))
-    late = last_at >= PHASE_MS
-    return Outcome(late and insured_at >= PHASE_MS, late, PHASE_MS - trained + insurance)
+    late, uninsured = last_at >= PHASE_MS, insured_at >= PHASE_MS
+    first_at = dice.included_ms(FIRST_SNAPSHOT_MS + dice.lasting(scene.closing_ms))
+    return Outcome(
+        missed=late and uninsured and first_at >= PHASE_MS,
+        early=late and uninsured and first_at < PHASE_MS,
+        late=late and not uninsured,
+        idle_ms=PHASE_MS - trained + insurance,
+    )
 
 
 def planned_by_epochs(
@@ -164,16 +177,16 @@ def planned_by_epochs(
     stalls = sum(dice.stalled(rest / 64) for _ in range(64))
     trained = first + rest * noise + stalls
     missed = dice.included_ms(trained + dice.lasting(scene.closing_ms)) >= PHASE_MS
-    return Outcome(missed, missed, PHASE_MS - min(trained, PHASE_MS))
+    return Outcome(missed, early=False, late=False, idle_ms=PHASE_MS - min(trained, PHASE_MS))
 
 
-def simulate(rounds: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Misses, late ones and idle shares of every rule over the same scenes."""
+def simulate(rounds: int, seed: int, drift: float) -> dict[str, dict[str, Any]]:
+    """What became of every rule's rounds, over the same scenes."""
     scenes = np.random.Generator(np.random.Philox(seed))
     random = np.random.Generator(np.random.Philox(seed + 1))
     found: dict[str, list[tuple[float, Outcome]]] = {name: [] for name in RULES}
     for _ in track(range(rounds), "simulating"):
-        scene = draw_scene(scenes)
+        scene = draw_scene(scenes, drift)
         for name, rule in RULES.items():
             found[name].append((scene.block_ms, rule(scene, random)))
     return {name: _summary(outcomes) for name, outcomes in found.items()}
@@ -197,6 +210,7 @@ def _summary(outcomes: list[tuple[float, Outcome]]) -> dict[str, Any]:
     return {
         "rounds": len(outcomes),
         "missed": sum(one.missed for _, one in outcomes),
+        "early": sum(one.early for _, one in outcomes),
         "late": sum(one.late for _, one in outcomes),
         "idle_percent": round(100 * float(np.mean(idle)) / PHASE_MS, 3),
         "idle_percent_12_s_blocks": round(100 * float(np.mean(slow)) / PHASE_MS, 3)
@@ -215,17 +229,18 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=2019)
+    parser.add_argument("--drift", type=float, default=0.05)
     parser.add_argument("--live", type=int, default=0, help="rounds to play on anvil")
     arguments = parser.parse_args()
-    rules = simulate(arguments.rounds, arguments.seed)
-    table = Table("rule", "rounds", "missed", "late", "idle %", "idle %, 12 s blocks", "its p99")
+    rules = simulate(arguments.rounds, arguments.seed, arguments.drift)
+    table = Table(
+        "rule", "rounds", "missed", "early", "late", "idle %", "idle %, 12 s blocks", "its p99"
+    )
     for name, row in rules.items():
         table.add_row(name, *(str(value) for value in row.values()))
     Console().print(table)
     live: dict[str, Any] | None = None
     if arguments.live:
-        from benchmarks.live_rounds import play
-
         live = play(arguments.live)
     print(json.dumps({"benchmark": "deadline", "simulated": rules, "live": live}))
     missed = rules["step by step"]["missed"] + (live["missed"] if live else 0)

@@ -104,7 +104,7 @@ def spec_of(subject: Subject) -> TaskSpec:
     return TaskSpec(
         title=subject.title,
         modality="MRI",
-        spatial_dims=len(subject.patch),
+        spatial_dims=2 if len(subject.patch) == 2 else 3,
         channels=CHANNELS,
         labels=LABELS,
         network=subject.network,
