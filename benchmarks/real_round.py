@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -267,6 +268,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the miner")
     parser.add_argument("--out", type=Path, help="folder to keep everything in")
     options = parser.parse_args()
+    # Ended by a signal, it ends its processes too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = options.out or Path(tempfile.mkdtemp(prefix="pouw-real-round-"))
     out = out.resolve()
     say(f"everything is in {out}")
