@@ -17,11 +17,29 @@ def oracle() -> None:
     """Score the revealed models and vote, as a member of the committee."""
 
 
-@oracle.command(epilog=example("pouw oracle run --config oracle.toml --threads 4"))
+@oracle.command(
+    epilog=example(
+        "pouw oracle run --config oracle.toml --processes 4",
+        "pouw oracle run --config oracle.toml --ray 10.0.0.5:6379 --threads 8",
+    )
+)
 @settings_options(*ACTOR)
 @loop_options
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads for scoring.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads a scoring process.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=1024),
+    help="Score the cases of a model in so many processes.",
+)
+@click.option(
+    "--ray", metavar="ADDRESS", help="Score on the Ray cluster there: in every free processor."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option(
+    "--model-seconds",
+    type=click.FloatRange(min=1),
+    help="End a scoring process that takes longer over one request.",
+)
 @click.option(
     "--report-margin",
     "report_margin_seconds",

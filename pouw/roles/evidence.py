@@ -15,7 +15,7 @@ from pouw.roles.content import fetch_manifest
 from pouw.storage.store import Store
 from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, Verdict
 
-Reason = Literal["score", "unavailable", "manifest", "caps", "model"]
+Reason = Literal["score", "bound", "unavailable", "manifest", "caps", "model"]
 VERDICTS: Final[dict[Verdict, Literal["winner", "no-true-claim", "invalid"]]] = {
     Verdict.WINNER: "winner",
     Verdict.NO_TRUE_CLAIM: "no-true-claim",

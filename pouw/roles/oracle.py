@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from pathlib import Path
 
 from pouw.documents import Judged, TaskSpec
@@ -18,28 +17,19 @@ from pouw.errors import (
 from pouw.events import Revealed
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.candidates import Candidates
+from pouw.roles.capacity import OracleOptions, open_scoring
 from pouw.roles.content import fetch_spec, open_archive
-from pouw.roles.evidence import Judgement, build_evidence, judge_manifest, judged_score, unavailable
+from pouw.roles.evidence import Judgement, build_evidence, judged_score, unavailable
 from pouw.roles.feed import Feed, RoundEvents
-from pouw.roles.processes import ScoringProcess
+from pouw.roles.scorers import CRASHES
 from pouw.roles.view import View, read_view
 from pouw.types import Address, Deadlines, Round, RoundNumber, Task, Verdict
 
+__all__ = ["Oracle", "OracleOptions", "Step", "check_member", "decide"]
+
 JUDGED = "judged"
 PATIENCE_SECONDS = 20
-CRASHES = 2  # of the scoring process, before the model is what is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class OracleOptions:
-    """How an oracle spends its machine.
-
-    ``report_margin_seconds`` before t4 it stops waiting for content that cannot be had, and votes.
-    """
-
-    threads: int = 1
-    device: str = "cpu"
-    report_margin_seconds: int = 60
 
 
 class Step(enum.StrEnum):
@@ -80,10 +70,10 @@ class Oracle:
         self._errands = Errands(setup, inline=inline)
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._address: Address = setup.arena.sender.address
-        self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+        self._scoring = open_scoring(options, setup.home)
         self._asked: Revealed | None = None
         self._crashes: dict[Revealed, int] = {}
-        self._missing: set[Revealed] = set()
+        self._candidates: Candidates | None = None
         self._invalid: dict[RoundNumber, str] = {}
         self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
 
@@ -132,7 +122,7 @@ class Oracle:
         for place, event in enumerate(ranked):
             record = self._judged(live.number, event)
             if record is None:
-                if not late or event not in self._missing:
+                if not late or not self._is_missing(event):
                     return None
                 record = unavailable(event, "its content could not be had in the report window")
             judged.append(record)
@@ -171,20 +161,45 @@ class Oracle:
 
     def _score(self, live: Round, task: Task, at: Deadlines, now: int) -> None:
         self._scoring.warm()
-        self._take_answer()
+        self._take_answer(live.number)
         events = self._feed.round(live.number)
         if live.number not in self._test_data:
             self._open_task(live.number, task, events, late=now >= at.t4 - PATIENCE_SECONDS)
             return
-        if self._scoring.busy:
-            return
         spec, data = self._test_data[live.number]
-        for event in events.ranked(first=task.first):
-            record = self._judged(live.number, event)
-            if record is None and self._begin(live.number, event, task, spec, data):
+        candidates = self._candidates_of(live.number, task, spec)
+        waiting = self._not_judged(live.number, events.ranked(first=task.first))
+        # Whether or not a model is being scored: the next one is fetched meanwhile.
+        candidates.fetch(waiting)
+        for event in waiting:
+            found = candidates.found(event)
+            if isinstance(found, Judged):
+                self._record(live.number, event, found)
+            elif found is not None:
+                if not self._scoring.busy:
+                    self._begin(live.number, event, spec, data, found)
                 return
-            if record is not None and record.true_claim:
+            elif event not in candidates.missing:
                 return
+
+    def _not_judged(self, number: RoundNumber, ranked: list[Revealed]) -> list[Revealed]:
+        """The reveals that can still change the vote: those above the first true claim."""
+        waiting = []
+        for event in ranked:
+            record = self._judged(number, event)
+            if record is None:
+                waiting.append(event)
+            elif record.true_claim:
+                break
+        return waiting
+
+    def _candidates_of(self, number: RoundNumber, task: Task, spec: TaskSpec) -> Candidates:
+        if self._candidates is None or self._candidates.number != number:
+            self._candidates = Candidates(self._setup, self._errands, number, task, spec)
+        return self._candidates
+
+    def _is_missing(self, event: Revealed) -> bool:
+        return self._candidates is not None and event in self._candidates.missing
 
     def _open_task(
         self, number: RoundNumber, task: Task, events: RoundEvents, *, late: bool
@@ -214,50 +229,56 @@ class Oracle:
         self._errands.prepare(f"open the data of task {task.task_id}", open_all)
 
     def _begin(
-        self, number: RoundNumber, event: Revealed, task: Task, spec: TaskSpec, data: Path
-    ) -> bool:
-        """Judge the manifest at once, or ask for the score; False while its content is missing."""
-        folder = self._setup.home / "models" / str(number)
-        try:
-            judged, model = judge_manifest(self._setup.store, event, task, number, spec, folder)
-        except ContentNotFound:
-            self._missing.add(event)
-            return False
-        self._missing.discard(event)
-        if judged is not None:
-            self._record(number, event, judged)
-            return True
+        self, number: RoundNumber, event: Revealed, spec: TaskSpec, data: Path, model: Path
+    ) -> None:
         self._asked = event
-        self._scoring.ask(ScoringRequest(id=_key(number, event), spec=spec, data=data, model=model))
-        return True
+        self._scoring.ask(
+            ScoringRequest(
+                id=_key(number, event),
+                spec=spec,
+                data=data,
+                model=model,
+                claim_ppm=event.claimed_score,
+            )
+        )
 
-    def _take_answer(self) -> None:
+    def _take_answer(self, number: RoundNumber) -> None:
         event = self._asked
+        if event is not None and event.round != number:
+            self._scoring.cancel()
         try:
             answer = self._scoring.answer()
         except ProcessError as error:
-            self._setup.warn(str(error))
-            answer = None
             self._asked = None
             if event is not None:
-                self._crashes[event] = self._crashes.get(event, 0) + 1
-                if self._crashes[event] == CRASHES:
-                    judged = judged_score(event, None, "model", str(error), ())
-                    self._record(event.round, event, judged)
+                self._crashed(event, error)
+            return
         if answer is None or event is None:
             return
         self._asked = None
-        if answer.reason in ("score", "caps", "model"):
+        if answer.reason in ("score", "bound", "caps", "model"):
             self._record(event.round, event, _from_answer(event, answer))
         elif answer.reason == "data":
             self._invalid[event.round] = answer.detail
             self._setup.warn(f"the test set of round {event.round} is unusable: {answer.detail}")
-        else:
+        elif event.round == number:
             self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
+
+    def _crashed(self, event: Revealed, error: ProcessError) -> None:
+        """Once may be the machine; the second time the model is at fault."""
+        self._setup.warn(str(error))
+        self._crashes[event] = self._crashes.get(event, 0) + 1
+        if self._crashes[event] == CRASHES:
+            judged = judged_score(event, None, "model", str(error), ())
+            self._record(event.round, event, judged)
 
     def _record(self, number: RoundNumber, event: Revealed, judged: Judged) -> None:
         self._setup.journal.put(JUDGED, _key(number, event), judged.model_dump_json())
+        if self._candidates is not None:
+            self._candidates.drop(event)
         found = "no score" if judged.score_ppm is None else f"{judged.score_ppm / 1e6:.4f}"
+        if judged.reason == "bound":
+            found = f"less ({judged.detail})"
         self._setup.info(
             f"round {number}: {event.miner} claims {event.claimed_score / 1e6:.4f}, "
             f"measured {found}: {'true' if judged.true_claim else 'false'}",
@@ -284,7 +305,7 @@ def _key(number: RoundNumber, event: Revealed) -> str:
 
 
 def _from_answer(event: Revealed, answer: ScoringAnswer) -> Judged:
-    reason = answer.reason if answer.reason in ("caps", "model") else "score"
+    reason = answer.reason if answer.reason in ("bound", "caps", "model") else "score"
     return judged_score(event, answer.score_ppm, reason, answer.detail, answer.cases)
 
 

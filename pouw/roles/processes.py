@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +30,9 @@ from pouw.ml.requests import (
     Tuned,
     TuningRequest,
 )
+from pouw.ml.sandbox import cause_of_death
 
+MODEL_SECONDS = 3_600.0
 _END_SECONDS = 5.0
 _LOG_TAIL_BYTES = 2_000
 
@@ -136,13 +140,15 @@ def read_finished(out: Path) -> Finished | None:
 
 
 class ScoringProcess:
-    """``python -m pouw.ml.scoring``: resident, one request after the other.
+    """``python -m pouw.ml.scoring``: resident, confined, one request after the other.
 
-    A child that dies answers what it was scoring with ProcessError; the next request starts a new
-    one.
+    A child that dies, or takes more than ``model_seconds`` for an answer, answers what it was
+    scoring with ProcessError; the next request starts a new one.
     """
 
-    def __init__(self, log: Path, threads: int, device: str) -> None:
+    def __init__(
+        self, log: Path, threads: int, device: str, model_seconds: float = MODEL_SECONDS
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         self._command = [
@@ -155,14 +161,18 @@ class ScoringProcess:
             device,
         ]
         self._threads = threads
+        self._model_seconds = model_seconds
+        self._asked_at = 0.0
         self._child: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._asked: str | None = None
 
     def warm(self) -> None:
         """Start the child, so that it has imported what it needs when there is a request."""
-        if self._child is not None and self._child.poll() is None:
-            return
+        if self._child is not None:
+            if self._child.poll() is None:
+                return
+            _end(self._child)
         with self._log.open("ab") as errors:
             child = subprocess.Popen(
                 self._command,
@@ -181,12 +191,17 @@ class ScoringProcess:
         """Whether a request waits for its answer."""
         return self._asked is not None
 
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None where there is no child."""
+        return None if self._child is None else self._child.pid
+
     def ask(self, request: ScoringRequest) -> None:
         """Begin one request; ProcessError where another is under way."""
         if self._asked is not None:
             raise ProcessError(f"{self._asked} is being scored")
         self.warm()
-        self._asked = request.id
+        self._asked, self._asked_at = request.id, time.monotonic()
         if self._child is None:
             raise ProcessError("the scoring process did not start")
         with contextlib.suppress(BrokenPipeError):
@@ -197,21 +212,34 @@ class ScoringProcess:
         if self._asked is None:
             return None
         try:
-            line = (
-                self._answers.get(timeout=timeout_seconds)
-                if timeout_seconds
-                else (self._answers.get_nowait())
-            )
+            line = self._answers.get(timeout=max(timeout_seconds, 0.0), block=timeout_seconds > 0)
         except queue.Empty:
+            if time.monotonic() - self._asked_at > self._model_seconds:
+                asked = self._asked
+                self.end()
+                raise ProcessError(
+                    f"scoring {asked} took more than {self._model_seconds:.0f} s"
+                ) from None
             return None
         asked, self._asked = self._asked, None
         if line is None:
-            self._child = None
-            raise ProcessError(f"scoring {asked} ended the process: {log_tail(self._log)}")
+            raise ProcessError(f"scoring {asked} ended the process by {self._cause()}")
         answer = ScoringAnswer.parse(line)
         if answer.id != asked:
             raise ProcessError(f"asked to score {asked}, the answer is about {answer.id}")
         return answer
+
+    def cancel(self) -> None:
+        """Let the request under way end soon, with the answer "time"."""
+        if self._asked is not None and self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGUSR1)
+
+    def _cause(self) -> str:
+        child, self._child = self._child, None
+        if child is None:
+            return "nobody knows what"
+        _end(child)
+        return f"{cause_of_death(child.returncode)}: {log_tail(self._log)}"
 
     def end(self) -> None:
         """End the child."""

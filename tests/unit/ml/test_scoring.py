@@ -12,9 +12,12 @@ import pytest
 import torch
 from tiny_task import tiny_request, tiny_spec, write_tiny_set
 
+from pouw.documents import TaskSpec
+from pouw.ml.bound import in_hash_order
 from pouw.ml.checkpoint import save_model
-from pouw.ml.networks import build
-from pouw.ml.requests import ScoringAnswer, ScoringRequest
+from pouw.ml.dice import score_ppm
+from pouw.ml.networks import activation_bytes, build
+from pouw.ml.requests import ScoringAnswer, ScoringRequest, Share
 from pouw.ml.scoring import Scorer, score, serve
 from pouw.ml.training import Training
 
@@ -43,9 +46,9 @@ def request(data: Path, model: Path, **changes: object) -> ScoringRequest:
     return base.model_copy(update=changes)
 
 
-def untrained(path: Path, scale: float = 1.0) -> Path:
+def untrained(path: Path, scale: float = 1.0, spec: TaskSpec = SPEC) -> Path:
     torch.manual_seed(1)
-    network = build(SPEC.network, 1, 3, parameters_cap=100_000)
+    network = build(spec.network, 1, 3, parameters_cap=100_000)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(scale)
@@ -60,7 +63,7 @@ def test_score__trained_model__counts_and_pictures_agree(
     assert answer.reason == "score"
     assert answer.score_ppm is not None
     assert answer.score_ppm > 600_000
-    assert [case.name for case in answer.cases] == ["test0", "test1"]
+    assert [case.name for case in answer.cases] == in_hash_order(["test0", "test1"], SPEC.digest())
     for case in answer.cases:
         picture = np.load(tmp_path / f"{case.name}.npy")
         truth = np.asarray(nibabel.load(data / "labelsTs" / f"{case.name}.nii.gz").dataobj)
@@ -98,6 +101,70 @@ def test_answer__afterwards__the_process_computes_with_denormals_as_before(
 ) -> None:
     scorer.answer(request(data, model))
     assert float(torch.tensor([1e-40]) * 1) > 0
+
+
+def test_answer__true_claim__is_scored_as_without_one(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    plain = scorer.answer(request(data, model))
+    claimed = scorer.answer(request(data, model, claim_ppm=plain.score_ppm))
+    assert claimed == plain.model_copy(update={"milliseconds": claimed.milliseconds})
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_answer__false_claim__ends_early_and_proves_it(
+    data: Path, scorer: Scorer, tmp_path: Path, spatial_dims: int
+) -> None:
+    spec = tiny_spec(spatial_dims)
+    window = activation_bytes(spec.network, 1, 3, spec.inference.patch)
+    spec = tiny_spec(
+        spatial_dims, caps=spec.caps.model_copy(update={"activation_bytes": window})
+    )  # one window at a time
+    path = untrained(tmp_path / "m.safetensors", spec=spec)
+    whole = scorer.answer(request(data, path, spec=spec))
+    answer = scorer.answer(request(data, path, spec=spec, claim_ppm=990_000))
+    assert (answer.reason, answer.score_ppm) == ("bound", None)
+    assert answer.best_ppm is not None
+    assert whole.score_ppm is not None
+    assert whole.score_ppm <= answer.best_ppm < 990_000
+    # The last case was seen in part: as if its rest were perfect, and so no worse than it is.
+    assert len(answer.cases) == 1
+    seen, true = answer.cases[0].counts, whole.cases[0].counts
+    for (hits, false_positives, missed), (all_hits, all_false, all_missed) in zip(
+        seen, true, strict=True
+    ):
+        assert hits + missed == all_hits + all_missed
+        assert (hits >= all_hits, false_positives <= all_false, missed <= all_missed) == (True,) * 3
+    assert seen != true
+    assert score_ppm([seen, *[((1, 0, 0), (1, 0, 0))] * (len(whole.cases) - 1)]) == answer.best_ppm
+
+
+def test_answer__claim_one_ppm_too_high__is_refused_only_by_the_last_case(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    plain = scorer.answer(request(data, model))
+    assert plain.score_ppm is not None
+    answer = scorer.answer(request(data, model, claim_ppm=plain.score_ppm + 1))
+    assert (answer.reason, answer.best_ppm) == ("bound", plain.score_ppm)
+    assert [case.name for case in answer.cases] == [case.name for case in plain.cases]
+
+
+def test_answer__share__counts_its_cases_and_is_bound_by_what_others_counted(
+    data: Path, model: Path, scorer: Scorer
+) -> None:
+    plain = scorer.answer(request(data, model))
+    first, second = plain.cases
+    share = Share(cases=(second.name,), of=2)
+    part = scorer.answer(request(data, model, share=share))
+    assert (part.reason, part.score_ppm, part.cases) == ("score", None, (second,))
+    assert plain.score_ppm is not None
+    known = share.model_copy(update={"known": (first,)})
+    claimed = scorer.answer(request(data, model, share=known, claim_ppm=plain.score_ppm))
+    assert claimed.reason == "score"
+    claimed = scorer.answer(request(data, model, share=known, claim_ppm=plain.score_ppm + 1))
+    assert (claimed.reason, claimed.best_ppm) == ("bound", plain.score_ppm)
+    absent = scorer.answer(request(data, model, share=Share(cases=("no such",), of=2)))
+    assert absent.reason == "data"
 
 
 @pytest.mark.parametrize(

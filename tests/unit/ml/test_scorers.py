@@ -1,0 +1,148 @@
+"""One model scored by several real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_task import tiny_spec, write_tiny_set
+
+from pouw.errors import ProcessError
+from pouw.ml.checkpoint import save_model
+from pouw.ml.networks import build
+from pouw.ml.requests import ScoringAnswer, ScoringRequest
+from pouw.ml.scoring import Scorer
+from pouw.roles.processes import ScoringProcess
+from pouw.roles.scorers import ScoringPool
+
+SPEC = tiny_spec()
+CASES = 6
+PATIENCE_SECONDS = 120.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pool")
+
+
+@pytest.fixture(scope="module")
+def request_(folder: Path) -> ScoringRequest:
+    torch.manual_seed(1)
+    save_model(folder / "m.safetensors", build(SPEC.network, 1, 3, parameters_cap=100_000))
+    data = write_tiny_set(folder / "data", train=1, test=CASES)
+    return ScoringRequest(id="m", spec=SPEC, data=data, model=folder / "m.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(request_: ScoringRequest) -> ScoringAnswer:
+    return Scorer().answer(request_)
+
+
+@pytest.fixture(scope="module")
+def seats(folder: Path) -> Iterator[list[ScoringProcess]]:
+    both = [ScoringProcess(folder / f"{place}.log", 1, "cpu") for place in range(2)]
+    yield both
+    for seat in both:
+        seat.end()
+
+
+@pytest.fixture
+def pool(seats: list[ScoringProcess]) -> Iterator[ScoringPool]:
+    pool = ScoringPool(seats)
+    yield pool
+    pool.cancel()
+    pool.answer(PATIENCE_SECONDS)
+
+
+def kill_whoever_scores(pool: ScoringPool, seats: list[ScoringProcess]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        for seat in seats:
+            if seat.busy and seat.pid is not None:
+                os.kill(seat.pid, signal.SIGKILL)
+        pool.answer(0.05)
+
+
+def test_pool__true_claim__answers_what_one_process_does(
+    pool: ScoringPool, request_: ScoringRequest, alone: ScoringAnswer
+) -> None:
+    pool.ask(request_.model_copy(update={"claim_ppm": alone.score_ppm}))
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert answer.reason == "score"
+    assert (answer.score_ppm, answer.cases) == (alone.score_ppm, alone.cases)
+    assert not pool.busy
+
+
+def test_pool__false_claim__is_refused_with_a_proof_and_the_next_model_is_taken(
+    pool: ScoringPool, request_: ScoringRequest, alone: ScoringAnswer
+) -> None:
+    pool.ask(request_.model_copy(update={"claim_ppm": 990_000}))
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert (answer.reason, answer.score_ppm) == ("bound", None)
+    assert answer.best_ppm is not None
+    assert alone.score_ppm is not None
+    assert alone.score_ppm <= answer.best_ppm < 990_000
+    assert len(answer.cases) < CASES
+    pool.ask(request_)
+    after = pool.answer(PATIENCE_SECONDS)
+    assert after is not None
+    assert after.cases == alone.cases
+
+
+def test_pool__cancelled__ends_with_time(pool: ScoringPool, request_: ScoringRequest) -> None:
+    pool.ask(request_)
+    pool.cancel()
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert (answer.reason, answer.score_ppm) == ("time", None)
+
+
+def test_pool__a_process_killed_once__its_case_is_scored_again(
+    pool: ScoringPool,
+    seats: list[ScoringProcess],
+    request_: ScoringRequest,
+    alone: ScoringAnswer,
+) -> None:
+    pool.ask(request_)
+    assert seats[0].pid is not None
+    os.kill(seats[0].pid, signal.SIGKILL)
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert (answer.score_ppm, answer.cases) == (alone.score_ppm, alone.cases)
+
+
+def test_pool__a_case_that_kills_its_process_twice__is_an_error_that_names_the_signal(
+    pool: ScoringPool, seats: list[ScoringProcess], request_: ScoringRequest
+) -> None:
+    pool.ask(request_)
+    with pytest.raises(ProcessError, match="SIGKILL"):
+        kill_whoever_scores(pool, seats)
+    assert not pool.busy
+
+
+def test_pool__no_data_set__is_no_fault_of_the_model(
+    pool: ScoringPool, request_: ScoringRequest, tmp_path: Path
+) -> None:
+    pool.ask(request_.model_copy(update={"data": tmp_path / "absent"}))
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert (answer.reason, answer.score_ppm) == ("data", None)
+
+
+def test_process__longer_than_allowed__is_ended(folder: Path, request_: ScoringRequest) -> None:
+    process = ScoringProcess(folder / "slow.log", 1, "cpu", model_seconds=0.0)
+    try:
+        process.ask(request_)
+        with pytest.raises(ProcessError, match="took more than 0 s"):
+            process.answer(0.01)
+        assert not process.busy
+        assert process.pid is None
+    finally:
+        process.end()
