@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test lint gas bench-deadline bench-train contracts clean
+.PHONY: help demo test lint gas bench-deadline bench-train bench-oracle fuzz-models contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ bench-deadline: .venv/.demo node_modules/.installed ## Misses and idle time of P
 
 bench-train: .venv/.demo ## A training step of every network against eager float32
 	$(BIN)/python -m benchmarks.train
+
+bench-oracle: .venv/.demo ## Scoring against MONAI's: Dice, a volume, a flood of false claims
+	$(BIN)/python -m benchmarks.oracle
+
+fuzz-models: .venv/.demo ## 100,000 mutated model files against the loader
+	$(BIN)/python -m benchmarks.fuzz_models --files 100000
 
 contracts: .venv/.test node_modules/.installed ## Compile and export the contracts' artifacts
 	$(BIN)/ape run export_artifacts
