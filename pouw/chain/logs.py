@@ -10,7 +10,7 @@ from typing import Any, Final
 from pouw import events
 from pouw.chain.abi import EventLayout, artifact
 from pouw.chain.rpc import as_bytes, as_quantity
-from pouw.errors import ChainUnavailable
+from pouw.errors import ChainUnavailable, PouwError
 from pouw.events import Event
 from pouw.hashing import checksum_address
 from pouw.types import Address, Verdict
@@ -89,7 +89,7 @@ def raw_logs(logs: Any, arena: Address, wrong: ChainUnavailable) -> list[RawLog]
     return found
 
 
-def event_of(log: RawLog, wrong: ChainUnavailable) -> Event:
+def event_of(log: RawLog, wrong: PouwError) -> Event:
     """The event that a log of the arena records; ``wrong`` raised where it is none."""
     words = log.words
     layout = _layouts().get(words[:_WORD])
