@@ -1,0 +1,288 @@
+"""Was a revealed model trained as its manifest says? (paper, section 4.3)
+
+Checkpoints have to be linked and to be had: that decides. Segments that the test key draws, which
+no miner knew when it committed, are trained again: that is recorded, and deters.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pouw.documents import Checkpoint, Manifest, Replay, SegmentReplay, TaskSpec
+from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge, ProcessError
+from pouw.hashing import keccak, round_seed
+from pouw.ml.replays import Link, LinkRequest, ReplayRequest, max_checkpoint_bytes
+from pouw.roles.base import Errands, Setup
+from pouw.roles.evidence import remark
+from pouw.roles.replayer import Replayer
+from pouw.storage.store import Store
+from pouw.types import Address, RoundNumber
+
+Progress = Callable[[str, int, int], None]
+
+_LINKED = "linked"
+_REPLAYED = "replayed"
+_CRASHES = 2  # of the process on one model, before the model is what is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A revealed model whose training is in question; ``manifest_digest`` as on chain."""
+
+    number: RoundNumber
+    miner: Address
+    spec: TaskSpec
+    manifest: Manifest
+    manifest_digest: bytes
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other claims of an arena."""
+        return f"{self.number}/{self.miner}/{self.manifest_digest.hex()}"
+
+
+def draw_segments(
+    test_key: bytes, number: RoundNumber, miner: Address, count: int, wanted: int
+) -> list[int]:
+    """Which of ``count`` segments are trained again, in the order in which they were drawn.
+
+    Segment k leads from checkpoint k - 1 (0: the start) to checkpoint k. Everybody draws the same;
+    nobody can before the test set is open.
+    """
+    seed = round_seed(test_key, number, miner)
+    return sorted(range(count), key=lambda index: keccak(seed + index.to_bytes(8, "big")))[:wanted]
+
+
+def recipe_fault(claim: Claim, data_key: bytes) -> str | None:
+    """What the manifest's own words show to be wrong: its seed, its sizes; else None."""
+    manifest = claim.manifest
+    seed = "0x" + round_seed(data_key, claim.number, claim.miner).hex()
+    if manifest.seed != seed:
+        return "its seed is not the one of round and miner"
+    if not manifest.checkpoints:
+        return "it lists no checkpoint"
+    begin, previous = 0, None
+    for checkpoint in manifest.checkpoints:
+        if checkpoint.previous != previous or checkpoint.step <= begin:
+            return f"the checkpoint of step {checkpoint.step} is not linked to the one before"
+        limit = max_checkpoint_bytes(claim.spec.caps, checkpoint.step - begin)
+        if checkpoint.bytes > limit:
+            return (
+                f"the checkpoint of step {checkpoint.step} has {checkpoint.bytes} bytes, "
+                f"{limit} allowed"
+            )
+        begin, previous = checkpoint.step, checkpoint.cid
+    return None
+
+
+def links_fault(
+    claim: Claim, store: Store, replayer: Replayer, scratch: Path, say: Progress | None = None
+) -> str | None:
+    """Why the checkpoints are no chain that ends in the model, or None; every byte is fetched.
+
+    At most one checkpoint lies in ``scratch`` at a time. ContentNotFound where one cannot be had.
+    """
+    manifest, spec = claim.manifest, claim.spec
+    last = len(manifest.checkpoints) - 1
+    begin, digest = 0, ""
+    for index, checkpoint in enumerate(manifest.checkpoints):
+        if say:
+            say("check the links", index, last + 1)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            model = Path(folder) / "model"
+            try:
+                if index == last:
+                    store.get_file(manifest.model.cid, model, manifest.model.bytes)
+                path = _fetched(store, checkpoint, Path(folder))
+            except (ContentMismatch, ContentTooLarge) as error:
+                return str(error)
+            answer = replayer.link(
+                LinkRequest(
+                    id=f"{claim.key}, checkpoint {index}",
+                    spec=spec,
+                    link=Link(
+                        path=path,
+                        begin_step=begin,
+                        step=checkpoint.step,
+                        previous_sha256=digest,
+                    ),
+                    model=model if index == last else None,
+                )
+            )
+        if answer.fault is not None:
+            return answer.fault
+        begin, digest = checkpoint.step, answer.sha256
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What to train again on what; ``stop_at_ms``: when to leave the rest undecided."""
+
+    data: Path
+    segments: Sequence[int]
+    stop_at_ms: int | None = None
+
+
+def replay_segments(
+    claim: Claim,
+    plan: ReplayPlan,
+    store: Store,
+    replayer: Replayer,
+    scratch: Path,
+    say: Progress | None = None,
+) -> Replay:
+    """Train segments again, in the given order; ContentNotFound where a checkpoint is gone."""
+    found: list[SegmentReplay] = []
+    same, software, device = True, "", ""
+    for done, index in enumerate(plan.segments):
+        if say:
+            say("train segments again", done, len(plan.segments))
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            request = _replay_request(claim, plan, index, store, Path(folder))
+            try:
+                answer = replayer.replay(request)
+            except ProcessError as error:
+                found.append(_unanswered(request, str(error)))
+                same = False
+                continue
+        found.append(answer.segment)
+        same = same and answer.same_profile
+        software, device = answer.software, answer.device
+    return Replay(
+        miner=claim.miner,
+        manifest="0x" + claim.manifest_digest.hex(),
+        same_profile=same and bool(found),
+        checkpoints=len(claim.manifest.checkpoints),
+        segments=tuple(found),
+        detail="",
+        software=software,
+        device=device,
+    )
+
+
+def _replay_request(
+    claim: Claim, plan: ReplayPlan, index: int, store: Store, folder: Path
+) -> ReplayRequest:
+    manifest = claim.manifest
+    end = manifest.checkpoints[index]
+    begin = manifest.checkpoints[index - 1] if index else None
+    return ReplayRequest(
+        id=f"{claim.key}, segment {index}",
+        spec=claim.spec,
+        data=plan.data,
+        seed=manifest.seed,
+        recipe=manifest.recipe,
+        begin=_fetched(store, begin, folder) if begin else None,
+        begin_step=begin.step if begin else 0,
+        end=_fetched(store, end, folder),
+        end_step=end.step,
+        software=manifest.software,
+        device=manifest.device,
+        stop_at_ms=plan.stop_at_ms,
+    )
+
+
+def _unanswered(request: ReplayRequest, why: str) -> SegmentReplay:
+    return SegmentReplay(
+        begin_step=request.begin_step,
+        end_step=request.end_step,
+        outcome="undecided",
+        layer="",
+        deviation_ppb=None,
+        detail=remark(why),
+        milliseconds=0,
+    )
+
+
+def _fetched(store: Store, checkpoint: Checkpoint, folder: Path) -> Path:
+    path = folder / f"{checkpoint.step}.safetensors"
+    store.get_file(checkpoint.cid, path, checkpoint.bytes)
+    return path
+
+
+class ProvenanceDesk:
+    """An oracle's questions about provenance, answered beside its loop and kept in its journal.
+
+    Every method returns at once; None means that the answer is not known yet.
+    """
+
+    def __init__(self, setup: Setup, threads: int, *, inline: bool = False) -> None:
+        self._setup = setup
+        self._errands = Errands(setup, inline=inline)
+        self._replayer = Replayer(setup.home / "provenance.log", threads)
+        self._missing: dict[str, ContentNotFound] = {}
+        self._crashes: dict[str, int] = {}
+
+    def fault(self, claim: Claim, data_key: bytes) -> str | None:
+        """Why the checkpoints are not the linked chain that the spec asks for; "" where they are.
+
+        ContentNotFound where one of them is not here (yet); it is looked for again.
+        """
+        if claim.spec.provenance.policy == "none":
+            return ""
+        known = self._known_fault(claim)
+        if known is not None:
+            return known
+        fault = recipe_fault(claim, data_key)
+        if fault is not None:
+            return fault
+        self._errands.prepare(f"check the checkpoints of {claim.miner}", lambda: self._link(claim))
+        missing = self._missing.get(claim.key)
+        if missing is not None:
+            raise missing
+        return self._known_fault(claim)
+
+    def replay(self, claim: Claim, plan: ReplayPlan) -> tuple[Replay, ...] | None:
+        """What training segments again showed: nothing where the spec does not ask for it."""
+        if claim.spec.provenance.policy != "replay":
+            return ()
+        known = self._setup.journal.get(_REPLAYED, claim.key)
+        if known is not None:
+            return (Replay.model_validate_json(known),)
+        self._errands.prepare(
+            f"train segments of {claim.miner} again", lambda: self._replay(claim, plan)
+        )
+        known = self._setup.journal.get(_REPLAYED, claim.key)
+        return None if known is None else (Replay.model_validate_json(known),)
+
+    def close(self) -> None:
+        """End the child process; what it was doing is begun again by the next start."""
+        self._replayer.end()
+        self._errands.close()
+
+    def _known_fault(self, claim: Claim) -> str | None:
+        known: str | None = self._setup.journal.get(_LINKED, claim.key)
+        return known
+
+    def _link(self, claim: Claim) -> None:
+        try:
+            with self._scratch() as folder:
+                fault = links_fault(claim, self._setup.store, self._replayer, Path(folder))
+        except ContentNotFound as error:
+            self._missing[claim.key] = error
+            raise
+        except ProcessError as error:
+            self._crashes[claim.key] = self._crashes.get(claim.key, 0) + 1
+            if self._crashes[claim.key] < _CRASHES:
+                raise
+            fault = remark(str(error))
+        self._missing.pop(claim.key, None)
+        self._setup.journal.put(_LINKED, claim.key, fault or "")
+
+    def _replay(self, claim: Claim, plan: ReplayPlan) -> None:
+        with self._scratch() as folder:
+            found = replay_segments(claim, plan, self._setup.store, self._replayer, Path(folder))
+        self._setup.journal.put(_REPLAYED, claim.key, found.model_dump_json())
+        outcomes = ", ".join(one.outcome for one in found.segments)
+        self._setup.info(
+            f"round {claim.number}: trained {len(found.segments)} segment(s) of {claim.miner} "
+            f"again: {outcomes}",
+            miner=claim.miner,
+        )
+
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="provenance-", dir=self._setup.home)
