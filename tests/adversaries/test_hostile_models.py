@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile_models import ATTACKS, State
+from tiny_task import tiny_spec, write_tiny_set
 
 from pouw.errors import ProcessError
 from pouw.ml.checkpoint import floating_state, save_model
 from pouw.ml.networks import build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.roles.processes import ScoringProcess
-from hostile_models import ATTACKS, State
-from tiny_task import tiny_spec, write_tiny_set
 
 SPEC = tiny_spec()
 PATIENCE_SECONDS = 120.0
