@@ -37,9 +37,6 @@ def provenance() -> None:
     help="How many to train again (default: as many as the spec asks for, else all); "
     "0: only check the links.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
-)
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -47,7 +44,6 @@ def verify(
     number: RoundNumber,
     miner: Address | None,
     segments: int | None,
-    threads: int,
 ) -> None:
     """Check the checkpoints of a model revealed in ROUND, and train drawn segments again.
 
@@ -59,7 +55,7 @@ def verify(
 
     found = verify(
         observer_for(call.settings),
-        VerifyOptions(number=number, miner=miner, segments=segments, threads=threads),
+        VerifyOptions(number=number, miner=miner, segments=segments),
         lambda stage, done, total: call.output.notice(f"{stage} ({done} of {total})"),
     )
     call.output.result(found.to_json(), _lines(found))

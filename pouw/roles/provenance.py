@@ -210,10 +210,10 @@ class ProvenanceDesk:
     Every method returns at once; None means that the answer is not known yet.
     """
 
-    def __init__(self, setup: Setup, threads: int, *, inline: bool = False) -> None:
+    def __init__(self, setup: Setup, *, inline: bool = False) -> None:
         self._setup = setup
         self._errands = Errands(setup, inline=inline)
-        self._replayer = Replayer(setup.home / "provenance.log", threads)
+        self._replayer = Replayer(setup.home / "provenance.log")
         self._missing: dict[str, ContentNotFound] = {}
         self._crashes: dict[str, int] = {}
 

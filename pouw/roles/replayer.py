@@ -30,13 +30,12 @@ class Replayer:
     """``python -m pouw.ml.provenance``: one question after the other, asked from one thread.
 
     A child that dies, or does not answer in time and is ended, raises ProcessError; the next
-    question starts a new one.
+    question starts a new one. Segments are trained on as many threads as their manifest names.
     """
 
-    def __init__(self, log: Path, threads: int = 1) -> None:
+    def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        self._threads = threads
         self._child: subprocess.Popen[str] | None = None
         self._ended = False
         self._asking = threading.Lock()
@@ -119,6 +118,6 @@ class Replayer:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     text=True,
-                    env=child_environment(self._threads),
+                    env=child_environment(threads=1),
                 )
         return self._child

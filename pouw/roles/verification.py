@@ -38,7 +38,6 @@ class VerifyOptions:
     number: RoundNumber
     miner: Address | None = None
     segments: int | None = None
-    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def verify(observer: Observer, options: VerifyOptions, say: Progress | None = No
     fault: str | None = None
     missing: str | None = None
     replay: Replay | None = None
-    replayer = Replayer(observer.home / "provenance.log", options.threads)
+    replayer = Replayer(observer.home / "provenance.log")
     try:
         with tempfile.TemporaryDirectory(prefix="provenance-", dir=observer.home) as name:
             scratch = Path(name)
