@@ -120,6 +120,11 @@ class EventIndex:
             for row in rows:
                 yield event_of(RawLog(*row), wrong)
 
+    def count(self) -> int:
+        """How many events there are."""
+        with self._explained():
+            return int(self._database.execute("SELECT count(*) FROM logs").fetchone()[0])
+
     def _take_back(self) -> int:
         """Remove what is no longer part of the chain; how many blocks are to be read again."""
         cursor = self._cursor()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,10 @@ def _read(chain: str, settings: Settings) -> HeaderFile:
     from pouw.roles.node import read_history
 
     if chain.startswith(("http://", "https://")):
-        return HeaderFile.of(read_history(observer_for(replace(settings, rpc=chain))))
+        # Not the node's own index: it follows one chain, and this may be another.
+        with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
+            elsewhere = replace(settings, rpc=chain, home=Path(scratch))
+            return HeaderFile.of(read_history(observer_for(elsewhere)))
     path = Path(chain)
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:

@@ -9,8 +9,8 @@ import click
 
 from pouw.cli.adapters import observer_for
 from pouw.cli.forks import compare, confirmations
-from pouw.cli.options import READER, Call, example, settings_options
-from pouw.cli.output import rounded, short
+from pouw.cli.options import CHAIN, READER, Call, example, settings_options
+from pouw.cli.output import bar, rounded, short
 from pouw.cli.output import score as shown
 from pouw.cli.prune import prune
 
@@ -41,10 +41,19 @@ node.add_command(prune)
     help="Which revealed models to score again (needs pouw[ml]).",
 )
 @click.option(
+    "--from",
+    "first",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="ROUND",
+    help="Report and score from this round on; the rules are replayed from the first.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the report (JSON)."
 )
 @click.pass_context
-def audit(ctx: click.Context, call: Call, rescore: Rescore, out: Path | None) -> None:
+def audit(ctx: click.Context, call: Call, rescore: Rescore, first: int, out: Path | None) -> None:
     """Replay the arena's history, recheck every header, payment and winning model.
 
     Exit code 0: all agrees; 2: something is false or altered, and is named; 3: nothing false, but
@@ -54,20 +63,13 @@ def audit(ctx: click.Context, call: Call, rescore: Rescore, out: Path | None) ->
 
     from pouw.roles.node import audit as audit_rounds
 
-    report = audit_rounds(
-        observer_for(call.settings),
-        rescore,
-        lambda stage, done, total: _say(call, stage, done, total),
-    )
+    with bar() as progress:
+        report = audit_rounds(observer_for(call.settings), rescore, progress, first)
     document = report.to_json()
     if out is not None:
         out.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     call.output.result(document, lambda: _report(report))
     ctx.exit(report.exit_code)
-
-
-def _say(call: Call, stage: str, done: int, total: int) -> None:
-    call.output.notice(f"{stage} ({done} of {total})")
 
 
 def _report(report: AuditReport) -> RenderableType:
@@ -96,6 +98,35 @@ def _report(report: AuditReport) -> RenderableType:
     verdict = {0: "everything agrees", 2: "NOT TRUE", 3: "not everything can be rechecked"}
     lines.append(f"audited up to block {report.block_number}: {verdict[report.exit_code]}")
     return Group(table, *(Text(line) for line in lines))
+
+
+@node.command(epilog=example("pouw node sync --rpc https://rpc.example.org"))
+@settings_options(*CHAIN, "home")
+def sync(call: Call) -> None:
+    """Follow the chain into the node's index; audits go on from there.
+
+    Ranges are as wide as the endpoint lets them be. May be stopped and started again at any moment;
+    what a reorganisation took back is read again.
+    """
+    from pouw.chain.index import EventIndex
+
+    observer = observer_for(call.settings)
+    index = EventIndex(observer.home, observer.arena, observer.from_block)
+    try:
+        with bar() as progress:
+            done = index.sync(
+                observer.confirmations, lambda at, total: progress("read the chain", at, total)
+            )
+    finally:
+        index.close()
+    document = {
+        "block": done.block,
+        "new_events": done.new_events,
+        "taken_back": done.taken_back,
+        "index": str(index.path),
+    }
+    told = f", {done.taken_back} block(s) were taken back" if done.taken_back else ""
+    call.output.result(document, f"{done.new_events} new event(s), up to block {done.block}{told}")
 
 
 @node.command(epilog=example("pouw node headers --config node.toml"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +58,19 @@ def console(*, err: bool = False) -> Console:
 
     stream = sys.stderr if err else sys.stdout
     return Console(stderr=err, highlight=False, width=None if stream.isatty() else _LOG_WIDTH)
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error where a person watches: (stage, done, total)."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(err=True), disable=not is_terminal()) as drawn:
+        row = drawn.add_task("", total=None)
+        yield lambda stage, done, total: drawn.update(
+            row, description=stage, completed=done, total=total
+        )
 
 
 def rounded(wei: int) -> str:

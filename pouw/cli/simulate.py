@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pouw.cli.options import example
-from pouw.cli.output import Output, console, is_terminal
+from pouw.cli.output import Output, bar
 from pouw.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,8 +117,8 @@ def double_spend(
 
     points = measured_points()
     plan = Plan(shares, miners, steps, confirmations, trials, seed=seed)
-    with _progress("double-spend") as progress:
-        found = attacks(points, plan, progress)
+    with bar() as progress:
+        found = attacks(points, plan, partial(progress, "double-spend"))
         curve = fit(points)
         even = {count: even_share(curve, Honest(count, steps), seed) for count in miners}
     document = {
@@ -174,8 +173,9 @@ def load(tasks: int, miners: int, seed: int, as_json: bool) -> None:
     from pouw.ledger.simulate.load import Load, LoadPlay
 
     begun = time.perf_counter()
-    with _progress("tasks") as progress:
-        played = LoadPlay(Load(tasks, miners), np.random.default_rng(seed)).run(progress)
+    with bar() as progress:
+        play = LoadPlay(Load(tasks, miners), np.random.default_rng(seed))
+        played = play.run(partial(progress, "tasks"))
     seconds = time.perf_counter() - begun
     document = {
         "tasks": tasks,
@@ -236,10 +236,10 @@ def selection(
         )
     random = np.random.default_rng(seed)
     found = {}
-    with _progress("selection") as progress:
+    with bar() as progress:
         for place, one in enumerate(loads, 1):
             found[one] = play(one, rounds, patience, repetitions, random)
-            progress(place, len(loads))
+            progress("selection", place, len(loads))
     document = {
         "rounds": rounds,
         "patience": patience,
@@ -272,13 +272,3 @@ def selection(
 
 def _half(service: Any) -> float:
     return float(service.served_high - service.served_low) / 2
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error where a person watches."""
-    from rich.progress import Progress
-
-    with Progress(console=console(err=True), disable=not is_terminal(), transient=True) as bar:
-        row = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(row, completed=done, total=total)

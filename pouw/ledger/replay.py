@@ -9,7 +9,6 @@ logged, so that one lie yields few findings and a second one is still found.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,22 +20,18 @@ from pouw.ledger.header import link
 from pouw.ledger.history import (
     Finding,
     History,
-    PoolStep,
+    RoundRecord,
     Rule,
     Selection,
-    TaskRecord,
     TaskState,
 )
-from pouw.ledger.pool import Pool
-from pouw.ledger.round_log import Clock, RoundLog, Site
+from pouw.ledger.pool_log import PoolLog
+from pouw.ledger.round_log import Clock, RoundLog, Settled, Site
 from pouw.types import (
-    SCORE_ONE_PPM,
     ZERO_ADDRESS,
-    ZERO_WORD,
     Address,
     Deadlines,
     Parameters,
-    PoolChange,
     RoundNumber,
     TaskId,
 )
@@ -66,20 +61,27 @@ def replay(
 
 
 class Replay:
-    """A replay that takes events one by one and can be asked for the history at any time."""
+    """A replay that takes events one by one and can be asked for the history at any time.
 
-    def __init__(self, parameters: Parameters, chain_id: int, arena: Address) -> None:
+    Where ``closed`` is given it takes every round as soon as that is closed. Then only what a later
+    event can concern is kept: memory grows with what is pooled and owed, not with the past, and
+    ``history()`` tells of no closed round. Findings may still name one, say for a later reclaim.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        chain_id: int,
+        arena: Address,
+        closed: Callable[[RoundRecord], None] | None = None,
+    ) -> None:
+        self._closed = closed
         domain = hashing.domain_separator(chain_id, arena)
         self._site = Site(parameters, chain_id, arena, domain)
         self._findings: list[Finding] = []
-        self._tasks: dict[TaskId, TaskRecord] = {}
-        self._last_task = TaskId(0)
-        self._pool = Pool()
-        self._pool_history = ZERO_WORD
-        self._selections: list[Selection] = []
-        self._steps: list[PoolStep] = []
+        self._pool = PoolLog(parameters, self._find_in_pool, forgets=closed is not None)
         self._selected: Selection | None = None
-        self._rounds: dict[RoundNumber, RoundLog] = {}
+        self._rounds: dict[RoundNumber, RoundLog | Settled] = {}
         self._untold: set[RoundNumber] = set()
         self._begun = RoundNumber(0)
         self._live: RoundLog | None = None
@@ -90,8 +92,8 @@ class Replay:
         self._accounts = Accounts()
         self._synced = False
         self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
-            events.TaskPublished: self._task_published,
-            events.TaskToppedUp: self._task_topped_up,
+            events.TaskPublished: self._pool.published,
+            events.TaskToppedUp: self._pool.topped_up,
             events.TaskCancelled: self._task_cancelled,
             events.TaskSelected: self._task_selected,
             events.TaskDropped: self._task_dropped,
@@ -129,14 +131,18 @@ class Replay:
             parameters=self._site.parameters,
             chain_id=self._site.chain_id,
             arena=self._site.arena,
-            tasks=dict(self._tasks),
-            rounds={number: log.record() for number, log in self._rounds.items()},
-            selections=tuple(self._selections),
-            steps=tuple(self._steps),
-            pool=tuple(self._pool),
+            tasks=dict(self._pool.tasks),
+            rounds={
+                number: log.record()
+                for number, log in self._rounds.items()
+                if isinstance(log, RoundLog)
+            },
+            selections=tuple(self._pool.selections),
+            steps=tuple(self._pool.steps),
+            pool=tuple(self._pool.pool),
             selected=self._selected,
             live=self._live.number if self._live else None,
-            pool_history=self._pool_history,
+            pool_history=self._pool.history,
             last_header=self._last_header,
             credits=self._accounts.credits,
             findings=(*self._findings, *self._unsettled()),
@@ -145,62 +151,15 @@ class Replay:
 
     # The pool
 
-    def _task_published(self, event: events.TaskPublished) -> None:
-        task_id = event.task_id
-        if task_id in self._tasks:
-            self._find_in_pool(task_id, Rule.POOL, "published twice")
-            return
-        if task_id != self._last_task + 1:
-            self._find_in_pool(task_id, Rule.POOL, f"follows task {self._last_task}")
-        if event.reward < self._site.parameters.min_reward or event.min_score > SCORE_ONE_PPM:
-            self._find_in_pool(task_id, Rule.POOL, "reward or minimum score is out of bounds")
-        self._last_task = max(self._last_task, task_id)
-        self._tasks[task_id] = TaskRecord(
-            task_id=task_id,
-            publisher=event.publisher,
-            spec_digest=event.spec_digest,
-            key_hash=event.key_hash,
-            min_score=event.min_score,
-            first=event.first,
-            reward=event.reward,
-            state=TaskState.POOLED,
-            round=None,
-            block_number=event.block_number,
-        )
-        self._pool.insert(task_id, event.reward)
-        self._roll(PoolChange.PUBLISH, task_id, event.reward, event.pool_history)
-
-    def _task_topped_up(self, event: events.TaskToppedUp) -> None:
-        task_id = event.task_id
-        if task_id not in self._pool:
-            self._find_in_pool(task_id, Rule.POOL, "raised, but not pooled")
-        else:
-            if event.reward <= self._tasks[task_id].reward:
-                self._find_in_pool(task_id, Rule.POOL, "the reward did not rise")
-            self._pool.remove(task_id)
-            self._pool.insert(task_id, event.reward)
-            self._tasks[task_id] = replace(self._tasks[task_id], reward=event.reward)
-        self._roll(PoolChange.TOP_UP, task_id, event.reward, event.pool_history)
-
     def _task_cancelled(self, event: events.TaskCancelled) -> None:
-        task_id = event.task_id
-        self._roll(PoolChange.CANCEL, task_id, 0, event.pool_history)
-        if task_id not in self._pool:
-            self._find_in_pool(task_id, Rule.POOL, "cancelled, but not pooled")
-            return
-        task = self._change_state(task_id, TaskState.CANCELLED)
-        self._pool.remove(task_id)
-        escrow = task.reward + self._site.parameters.bond_of(task.reward)
-        self._accounts.owe({task.publisher: escrow}, self._next_round, task_id)
+        task = self._pool.cancelled(event)
+        if task is not None:
+            escrow = task.reward + self._site.parameters.bond_of(task.reward)
+            self._accounts.owe({task.publisher: escrow}, self._next_round, task.task_id)
 
     def _task_selected(self, event: events.TaskSelected) -> None:
         task_id, time, live = event.task_id, event.selected_at, self._live
-        selection = Selection(task_id, time, tuple(self._pool), self._pool_history)
-        if task_id not in self._pool:
-            self._find_in_pool(task_id, Rule.SELECTION, "selected, but not pooled")
-        elif task_id != self._pool.head:
-            head = self._pool.head
-            self._find_in_pool(task_id, Rule.SELECTION, f"task {head} was the head of the pool")
+        selection = self._pool.selected(event)
         if self._selected is not None:
             before = self._selected.task_id
             self._find_in_pool(task_id, Rule.SELECTION, f"task {before} was still selected")
@@ -209,12 +168,6 @@ class Replay:
         elif time < self._clock.time:
             self._find_in_pool(task_id, Rule.WINDOW, f"selected at {time}, before what preceded it")
         self._clock.reach(time)
-        self._roll(
-            PoolChange.SELECT,
-            task_id,
-            self._tasks[task_id].reward if task_id in self._tasks else 0,
-            event.pool_history,
-        )
         self._select(selection)
 
     def _task_dropped(self, event: events.TaskDropped) -> None:
@@ -225,8 +178,8 @@ class Replay:
         self._selected = None
         parameters = self._site.parameters
         self._clock.reach(selection.selected_at + parameters.phase2 + parameters.key_window)
-        if task_id in self._tasks:
-            task = self._change_state(task_id, TaskState.DROPPED)
+        if task_id in self._pool.tasks:
+            task = self._pool.leave(task_id, TaskState.DROPPED)
             due = rules.dropped_payouts(parameters, task.publisher, task.reward)
             self._accounts.owe(due, self._next_round, task_id)
 
@@ -247,9 +200,9 @@ class Replay:
         if self._selected is None or self._selected.task_id != task_id:
             report(Rule.SELECTION, "its data key was released, but it was not selected")
             latest = event.t0 - self._site.parameters.phase2
-            self._select(Selection(task_id, latest, tuple(self._pool), event.pool_history))
+            self._select(Selection(task_id, latest, tuple(self._pool.pool), event.pool_history))
         selection, self._selected = self._selected, None
-        if task_id not in self._tasks or selection is None:
+        if task_id not in self._pool.tasks or selection is None:
             self._untold.add(number)
             return
         self._begin(event, selection, report)
@@ -262,7 +215,7 @@ class Replay:
     ) -> None:
         """Begin the round of a known task, after checking key, window and pool history."""
         parameters = self._site.parameters
-        task = self._change_state(event.task_id, TaskState.RUN, event.round)
+        task = self._pool.change(event.task_id, TaskState.RUN, event.round)
         if hashing.keccak(event.data_key) != task.key_hash:
             report(Rule.KEYS, "the data key does not hash to what was published")
         if event.pool_history != selection.pool_history:
@@ -297,8 +250,8 @@ class Replay:
     def _stray(self, event: Any) -> None:
         """An event of a round that is not live: one finding for a round that never began."""
         number, name = event.round, type(event).__name__
-        if number in self._rounds:
-            self._rounds[number].report(Rule.ROUNDS, f"{name} in a round that is not live")
+        if number in self._rounds or self._is_past(number):
+            self._find(number, None, Rule.ROUNDS, f"{name} in a round that is not live")
             return
         if number not in self._untold:
             self._untold.add(number)
@@ -324,19 +277,30 @@ class Replay:
         task = log.task
         due = rules.payouts(self._site.parameters, task.publisher, task.reward, log.outcome())
         self._accounts.owe(due, log.number, task.task_id)
+        if self._closed is not None:
+            self._closed(log.record())
+            self._rounds[log.number] = log.settled()
+            self._pool.forget(task.task_id)
 
     # Money
 
     def _reclaimed(self, event: events.Reclaimed) -> None:
-        log = self._rounds.get(event.round)
+        number = event.round
+        log = self._rounds.get(number)
+        if log is None and self._is_past(number):
+            self._find(number, None, Rule.RECLAIM, f"{event.miner} has no bond to reclaim")
+            return
         if log is None:
             self._stray(event)
             return
         burned = log.reclaim(event)
         if burned is not None:
             account = ZERO_ADDRESS if burned else event.miner
+            task_id = log.task_id if isinstance(log, Settled) else log.task.task_id
             bond = self._site.parameters.miner_bond
-            self._accounts.owe({account: bond}, log.number, log.task.task_id)
+            self._accounts.owe({account: bond}, number, task_id)
+        if isinstance(log, Settled) and not log.bonds:
+            del self._rounds[number]
 
     def _withdrawn(self, event: events.Withdrawn) -> None:
         self._findings += self._accounts.withdrawn(event)
@@ -345,12 +309,21 @@ class Replay:
         """What is wrong with the current transaction as a whole."""
         found = self._accounts.unsettled(self._begun)
         hindered = self._live is not None and self._clock.time < self._live.deadlines.t1
-        if self._synced and self._pool and self._selected is None and not hindered:
+        if self._synced and self._pool.pool and self._selected is None and not hindered:
             detail = "nothing hindered its selection, yet it was not selected"
-            found.append(Finding(self._next_round, self._pool.head, Rule.SELECTION, detail))
+            found.append(Finding(self._next_round, self._pool.pool.head, Rule.SELECTION, detail))
         return found
 
     # Steps
+
+    def _is_past(self, number: RoundNumber) -> bool:
+        """Whether it is a round that was told, closed and let go."""
+        return (
+            self._closed is not None
+            and 0 < number <= self._begun
+            and number not in self._untold
+            and number not in self._rounds
+        )
 
     @property
     def _next_round(self) -> RoundNumber:
@@ -364,30 +337,6 @@ class Replay:
     def _find_in_pool(self, task_id: TaskId, rule: Rule, detail: str) -> None:
         self._find(self._next_round, task_id, rule, detail)
 
-    def _change_state(
-        self, task_id: TaskId, state: TaskState, number: RoundNumber | None = None
-    ) -> TaskRecord:
-        task = self._tasks[task_id] = replace(self._tasks[task_id], state=state, round=number)
-        return task
-
     def _select(self, selection: Selection) -> None:
-        task_id = selection.task_id
-        if task_id in self._pool:
-            self._pool.remove(task_id)
-        if task_id in self._tasks:
-            self._change_state(task_id, TaskState.SELECTED)
+        self._pool.take(selection)
         self._selected = selection
-        self._selections.append(selection)
-
-    def _roll(self, kind: PoolChange, task_id: TaskId, reward_after: int, logged: bytes) -> None:
-        """Check one change against the logged ``pool_history``, and go on from that."""
-        self._steps.append(PoolStep(kind, task_id, reward_after))
-        task = self._tasks.get(task_id)
-        if task is not None:
-            computed = hashing.pool_history(
-                self._pool_history, kind, task_id, task.publisher, task.spec_digest, reward_after
-            )
-            if computed != logged:
-                detail = f"{kind.name.lower()}: 0x{computed.hex()}, not 0x{logged.hex()}"
-                self._find_in_pool(task_id, Rule.POOL_HISTORY, detail)
-        self._pool_history = logged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pouw import events, hashing
@@ -26,6 +26,7 @@ from pouw.types import (
     Header,
     Parameters,
     RoundNumber,
+    TaskId,
     Verdict,
     rank_key,
 )
@@ -52,6 +53,33 @@ class Clock:
     def reach(self, time: int) -> None:
         """It is ``time`` at least."""
         self.time = max(self.time, time)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A closed round of which only the bonds not reclaimed yet matter: True where burned."""
+
+    report: Callable[[Rule, str], None]
+    number: RoundNumber
+    task_id: TaskId
+    bonds: dict[Address, bool]
+
+    def reclaim(self, event: events.Reclaimed) -> bool | None:
+        """As `RoundLog.reclaim`."""
+        burned = _reclaimed(event, self.bonds, self.report)
+        self.bonds.pop(event.miner, None)
+        return burned
+
+
+def _reclaimed(
+    event: events.Reclaimed, bonds: Mapping[Address, bool], report: Callable[[Rule, str], None]
+) -> bool | None:
+    burned = bonds.get(event.miner)
+    if burned is None:
+        report(Rule.RECLAIM, f"{event.miner} has no bond to reclaim")
+    elif burned != event.burned:
+        report(Rule.RECLAIM, f"{event.miner}'s bond: burned is {event.burned}, not so")
+    return burned
 
 
 @dataclass(slots=True)
@@ -208,17 +236,26 @@ class RoundLog:
 
     def reclaim(self, event: events.Reclaimed) -> bool | None:
         """Whether the bond had to be burned; None where there was none to reclaim."""
-        reveal = self.reveals.get(event.miner)
-        if self.closed is None or reveal is None or event.miner in self.reclaimed:
-            self.report(Rule.RECLAIM, f"{event.miner} has no bond to reclaim")
-            return None
+        bonds = self.bonds() if self.closed is not None else {}
+        burned = _reclaimed(event, bonds, self.report)
+        if burned is not None:
+            self.reclaimed[event.miner] = burned
+        return burned
+
+    def bonds(self) -> dict[Address, bool]:
+        """Who can reclaim a bond, and whether it is burned."""
         verdict, winner, _ = self.result()
         won = self.reveals.get(winner)
-        burned = rules.bond_burned(verdict, self._rank(reveal), self._rank(won) if won else None)
-        if burned != event.burned:
-            self.report(Rule.RECLAIM, f"{event.miner}'s bond: burned is {event.burned}, not so")
-        self.reclaimed[event.miner] = burned
-        return burned
+        best = self._rank(won) if won else None
+        return {
+            miner: rules.bond_burned(verdict, self._rank(reveal), best)
+            for miner, reveal in self.reveals.items()
+            if miner not in self.reclaimed
+        }
+
+    def settled(self) -> Settled:
+        """What is left of the round once it is closed."""
+        return Settled(self.report, self.number, self.task.task_id, self.bonds())
 
     def quorum(self) -> tuple[Verdict, Address, bytes]:
         """Verdict, winner and evidence digest of the vote that completed the committee's quorum."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import enum
 import tempfile
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pouw.chain.index import EventIndex
 from pouw.documents import TaskSpec
 from pouw.errors import (
     ContentError,
@@ -19,18 +23,19 @@ from pouw.errors import (
     ProcessError,
     SealError,
 )
+from pouw.events import Event
 from pouw.hashing import raw_cid
-from pouw.ledger.header import verify_headers
 from pouw.ledger.history import History, RevealRecord, RoundRecord
-from pouw.ledger.replay import replay
+from pouw.ledger.replay import Replay, replay
 from pouw.ml.requests import ScoringRequest
 from pouw.roles.base import Observer
 from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
 from pouw.roles.processes import ScoringProcess
-from pouw.types import Verdict
+from pouw.types import Parameters, Verdict
 
 MARGINAL_PPM = 1_000
 SCORING_SECONDS = 3_600.0
+_SAY_EVERY = 1_000
 
 Rescore = Literal["none", "winners", "all"]
 Progress = Callable[[str, int, int], None]
@@ -105,10 +110,30 @@ class AuditReport:
 
 def read_history(observer: Observer) -> History:
     """The arena's history from its events, every rule checked on the way."""
-    arena = observer.arena
-    end = arena.confirmed_block(observer.confirmations)
-    events = arena.events(observer.from_block, end)
-    return replay(events, arena.parameters(), arena.chain_id, arena.address)
+    with follow(observer) as events:
+        arena = observer.arena
+        return replay(events, arena.parameters(), arena.chain_id, arena.address)
+
+
+@contextmanager
+def follow(observer: Observer, progress: Progress | None = None) -> Iterator[Iterator[Event]]:
+    """The confirmed events in order, from the node's index, which follows the chain first."""
+    say = progress or (lambda _stage, _done, _total: None)
+    index = EventIndex(observer.home, observer.arena, observer.from_block)
+    try:
+        index.sync(observer.confirmations, partial(say, "read the chain"))
+        total = index.count()
+        say("replay", 0, total)
+        yield _counted(index.events(), lambda done: say("replay", done, total))
+    finally:
+        index.close()
+
+
+def _counted(events: Iterator[Event], say: Callable[[int], None]) -> Iterator[Event]:
+    for done, event in enumerate(events, 1):
+        yield event
+        if done % _SAY_EVERY == 0:
+            say(done)
 
 
 def audit(
@@ -117,35 +142,45 @@ def audit(
     progress: Progress | None = None,
     first: int = 1,
 ) -> AuditReport:
-    """Recheck every closed round from ``first`` on: rules, headers, payouts, then models."""
-    say = progress or (lambda _stage, _done, _total: None)
-    say("read the history", 0, 1)
-    history = read_history(observer)
-    say("read the history", 1, 1)
-    general = [
-        Problem(str(finding.rule), finding.detail)
-        for finding in history.findings
-        if finding.round is None or finding.round not in history.rounds
-    ]
-    general += _against_contract(observer, history)
-    broken = verify_headers(history)
-    closed = [one for one in history.rounds.values() if one.closed and one.number >= first]
-    rounds = []
+    """Recheck every closed round from ``first`` on: rules, headers, payouts, then models.
+
+    The whole history is replayed in any case: what a round may do follows from what was before.
+    """
+    arena = observer.arena
+    audits: dict[int, RoundAudit] = {}
     with tempfile.TemporaryDirectory(prefix="audit-", dir=observer.home) as scratch:
         scorer = _Scorer(observer, Path(scratch))
+
+        def take(record: RoundRecord) -> None:
+            if record.number >= first:
+                audits[record.number] = _round_audit(arena.parameters(), record, scorer, rescore)
+
+        replaying = Replay(arena.parameters(), arena.chain_id, arena.address, take)
         try:
-            for place, record in enumerate(closed):
-                say(f"recheck round {record.number}", place, len(closed))
-                found = [
-                    Problem(str(finding.rule), finding.detail)
-                    for finding in (*history.findings, *broken)
-                    if finding.round == record.number
-                ]
-                rounds.append(_round_audit(history, record, found, scorer, rescore))
+            with follow(observer, progress) as events:
+                for event in events:
+                    replaying.feed(event)
         finally:
             scorer.close()
-    say("recheck", len(closed), len(closed))
-    return AuditReport(tuple(rounds), tuple(general), history.block_number)
+    history = replaying.history()
+    found: defaultdict[int | None, list[Problem]] = defaultdict(list)
+    for finding in history.findings:
+        concerned = finding.round if finding.round in audits else None
+        found[concerned].append(Problem(str(finding.rule), finding.detail))
+    rounds = tuple(_with(audited, found[number]) for number, audited in audits.items())
+    general = (*found[None], *_against_contract(observer, history))
+    return AuditReport(rounds, general, history.block_number)
+
+
+def _with(audited: RoundAudit, found: list[Problem]) -> RoundAudit:
+    """A round's audit with what breaks a rule before what is wrong with its models."""
+    problems = (*found, *audited.problems)
+    result = Result.TRUE
+    if any(problem.recheckable for problem in problems):
+        result = Result.FALSE
+    elif problems:
+        result = Result.NOT_RECHECKABLE
+    return replace(audited, problems=problems, result=result)
 
 
 def _against_contract(observer: Observer, history: History) -> list[Problem]:
@@ -164,45 +199,31 @@ def _against_contract(observer: Observer, history: History) -> list[Problem]:
 
 
 def _round_audit(
-    history: History,
-    record: RoundRecord,
-    found: list[Problem],
-    scorer: _Scorer,
-    rescore: Rescore,
+    parameters: Parameters, record: RoundRecord, scorer: _Scorer, rescore: Rescore
 ) -> RoundAudit:
     won = record.verdict is Verdict.WINNER
-    base = RoundAudit(
+    measured, marginal, problems = None, False, list[Problem]()
+    if rescore != "none" and record.verdict in (Verdict.WINNER, Verdict.NO_TRUE_CLAIM):
+        measured, marginal, problems = _recheck_models(record, scorer, rescore)
+    return RoundAudit(
         round=record.number,
         task=record.task.task_id,
         verdict=record.verdict.name.lower().replace("_", "-"),
         winner=record.winner if won else None,
         claim_ppm=record.score if won else None,
-        measured_ppm=None,
-        paid_wei=_paid(history, record) if won else 0,
-        marginal=False,
+        measured_ppm=measured,
+        paid_wei=_paid(parameters, record) if won else 0,
+        marginal=marginal,
         unfinished=tuple(record.unfinished),
         header="0x" + (record.header_hash or b"").hex(),
         result=Result.TRUE,
-        problems=(),
-    )
-    problems = list(found)
-    measured, marginal = None, False
-    if rescore != "none" and record.verdict in (Verdict.WINNER, Verdict.NO_TRUE_CLAIM):
-        measured, marginal, more = _recheck_models(record, scorer, rescore)
-        problems += more
-    result = Result.TRUE
-    if any(problem.recheckable for problem in problems):
-        result = Result.FALSE
-    elif problems:
-        result = Result.NOT_RECHECKABLE
-    return replace(
-        base, measured_ppm=measured, marginal=marginal, result=result, problems=tuple(problems)
+        problems=tuple(problems),
     )
 
 
-def _paid(history: History, record: RoundRecord) -> int:
+def _paid(parameters: Parameters, record: RoundRecord) -> int:
     """The winner's part of the reward; the remainder of the fee's equal division is in it."""
-    fee = history.parameters.fee_of(record.task.reward)
+    fee = parameters.fee_of(record.task.reward)
     if record.ruling is not None and record.ruling.changed:
         return record.task.reward - fee
     voters = sum(

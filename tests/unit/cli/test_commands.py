@@ -198,3 +198,14 @@ def test_recipe__that_is_none__says_what_is_wrong(tmp_path: Path, text: str) -> 
     (tmp_path / "recipe.json").write_text(text)
     with pytest.raises(ConfigError, match=r"recipe\.json"):
         read_recipe(tmp_path / "recipe.json")
+
+
+def test_sync__twice__reads_on_and_says_how_far(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = run(capsys, "node", "sync", "--home", "node")
+    assert document["new_events"] == 0
+    assert Path(document["index"]).is_file()
+    again = run(capsys, "node", "sync", "--home", "node")
+    assert again["block"] >= document["block"]
+    assert again["taken_back"] == 0

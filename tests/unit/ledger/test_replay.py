@@ -65,7 +65,17 @@ def played() -> Stage:
 
 
 def told(logs: list[Event]) -> History:
-    return replay(logs, PARAMETERS, CHAIN_ID, ARENA)
+    """The history of ``logs``; a replay that lets closed rounds go finds the same."""
+    history = replay(logs, PARAMETERS, CHAIN_ID, ARENA)
+    streaming = Replay(PARAMETERS, CHAIN_ID, ARENA, lambda _: None)
+    for event in logs:
+        streaming.feed(event)
+    assert rules_of(streaming.history()) == rules_of(history)
+    return history
+
+
+def rules_of(history: History) -> list[tuple[int | None, Rule]]:
+    return [(finding.round, finding.rule) for finding in history.findings]
 
 
 def nth(logs: list[Event], kind: type[Kind], place: int = 0) -> tuple[int, Kind]:
