@@ -125,8 +125,9 @@ def sync(call: Call) -> None:
         "taken_back": done.taken_back,
         "index": str(index.path),
     }
+    reached = "no block is confirmed yet" if done.block is None else f"up to block {done.block}"
     told = f", {done.taken_back} block(s) were taken back" if done.taken_back else ""
-    call.output.result(document, f"{done.new_events} new event(s), up to block {done.block}{told}")
+    call.output.result(document, f"{done.new_events} new event(s), {reached}{told}")
 
 
 @node.command(epilog=example("pouw node headers --config node.toml"))
