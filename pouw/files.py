@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import BinaryIO
 TEMPORARY_SUFFIX = ".part"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PARTIAL_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -36,6 +38,70 @@ def atomic_file(path: Path, *, sync_folder: bool = True) -> Iterator[BinaryIO]:
         raise
     if sync_folder:
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def partial_file(
+    path: Path, size: int, discard_after: type[BaseException] | tuple[type[BaseException], ...] = ()
+) -> Iterator[int]:
+    """A descriptor to fill with ``size`` bytes in any order; ``path`` once the block ends well.
+
+    What was written outlives a kill, and every error but those of ``discard_after``, as
+    ``.NAME.part`` beside ``path``, and is there again at the next attempt. Nothing vouches for it:
+    check each part before keeping it. A second process at the same path gets a file of its own.
+    OSError (ENOSPC) at once where the disk has not the room.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    descriptor = _open_locked(partial)
+    if descriptor is None:
+        partial = temporary_sibling(path)
+        discard_after = BaseException
+        descriptor = os.open(partial, _PARTIAL_FLAGS, 0o666)
+    try:
+        if os.fstat(descriptor).st_size > size:
+            os.ftruncate(descriptor, size)
+        _check_room(descriptor, size, path)
+        yield descriptor
+        os.fsync(descriptor)
+        partial.replace(path)
+    except BaseException as error:
+        if isinstance(error, discard_after) or not os.fstat(descriptor).st_size:
+            partial.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    sync(path.parent)
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``."""
+    view = memoryview(data)
+    while len(view):
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _open_locked(partial: Path) -> int | None:
+    """The partial file, locked until it is closed; None where another process has it."""
+    while True:
+        descriptor = os.open(partial, _PARTIAL_FLAGS, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        # Whoever held the lock may have finished, and given the file its name.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), partial.stat(follow_symlinks=False)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _check_room(descriptor: int, size: int, path: Path) -> None:
+    disk, there = os.fstatvfs(descriptor), os.fstat(descriptor).st_blocks * 512
+    if disk.f_blocks and size - there > disk.f_bavail * disk.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def temporary_sibling(path: Path) -> Path:

@@ -31,7 +31,7 @@ def keccak(data: bytes) -> bytes:
     return digest
 
 
-def sha256(data: bytes) -> bytes:
+def sha256(data: bytes | memoryview) -> bytes:
     """sha2-256: the digest of documents, and the multihash of every CID here."""
     return hashlib.sha256(data).digest()
 

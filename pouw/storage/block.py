@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from pouw.errors import ContentError, ContentMismatch, ContentTooLarge
 from pouw.hashing import raw_cid, sha256
+
+Bytes = TypeVar("Bytes", bytes, memoryview)
+Result = TypeVar("Result")
 
 LEAF_BYTES: Final = 1 << 20
 """Size of a full leaf, and the most that any block may have."""
@@ -58,7 +62,7 @@ def is_raw(cid: str) -> bool:
     return cid_bytes(cid)[:4] == _RAW
 
 
-def verify_block(cid: str, data: bytes) -> bytes:
+def verify_block(cid: str, data: Bytes) -> Bytes:
     """``data`` itself, once it is known to hash to ``cid``; ContentMismatch otherwise."""
     found = sha256(data)
     if found != digest_of(cid):
@@ -78,3 +82,17 @@ def check_block_size(size: int, cid: str | None = None) -> None:
             cid=cid,
             hint="add larger content as a file",
         )
+
+
+def within(root: str, call: Callable[[str], Result]) -> Callable[[str], Result]:
+    """``call``, its errors about a block naming the file ``root`` as well."""
+
+    def named(cid: str) -> Result:
+        try:
+            return call(cid)
+        except ContentError as error:
+            if cid == root or error.cid != cid:
+                raise
+            raise type(error)(f"{error} (in file {root})", cid=cid, hint=error.hint) from error
+
+    return named

@@ -7,22 +7,27 @@ npm's ``ipfs-unixfs-importer`` around every boundary.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
 from pouw.errors import ContentError
 from pouw.files import advice
 from pouw.hashing import raw_cid
+from pouw.parallel import in_order
 from pouw.storage.block import LEAF_BYTES, cid_of_bytes, verify_block
-from pouw.storage.parallel import in_order
 from pouw.storage.unixfs import WIDTH, Link, node_over
 
 __all__ = [
     "LEAF_BYTES",
     "FileHasher",
+    "FileLeaves",
+    "Leaves",
     "Stored",
     "cid_of_bytes",
     "cid_of_file",
@@ -105,45 +110,103 @@ class FileHasher:
         self._add(link)
 
 
+class Leaves(Protocol):
+    """A file by its leaves, any of them at any time and in any thread."""
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+        ...
+
+    def leaf(self, index: int) -> memoryview:
+        """The bytes of leaf ``index``; they hold until the same thread asks for its next."""
+        ...
+
+    def finish(self) -> None:
+        """Raises where what the leaves were made of has changed since the first."""
+        ...
+
+
+class FileLeaves:
+    """``Leaves`` of a file on disk; ContentError where it cannot be read or changes meanwhile.
+
+    Use it in a ``with`` statement.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = threading.local()
+        with self._explained():
+            self._file = path.open("rb", buffering=0)
+            self.bytes = os.fstat(self._file.fileno()).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def leaf(self, index: int) -> memoryview:
+        """As ``Leaves.leaf``."""
+        offset = index * LEAF_BYTES
+        view = self._buffer()[: min(LEAF_BYTES, self.bytes - offset)]
+        with self._explained():
+            if os.preadv(self._file.fileno(), [view], offset) != len(view):
+                raise self._changed()
+        return view
+
+    def finish(self) -> None:
+        """As ``Leaves.finish``."""
+        if os.fstat(self._file.fileno()).st_size != self.bytes:
+            raise self._changed()
+
+    def _buffer(self) -> memoryview:
+        # Fresh memory for every leaf would cost more than reading it.
+        if not hasattr(self._thread, "buffer"):
+            self._thread.buffer = memoryview(bytearray(LEAF_BYTES))
+        buffer: memoryview = self._thread.buffer
+        return buffer
+
+    def _changed(self) -> ContentError:
+        return ContentError(
+            f"{self._path} changed while it was read",
+            hint="add it again once nothing writes to it any more",
+        )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ContentError(
+                f"cannot read {self._path}: {error.strerror}", hint=advice(error)
+            ) from error
+
+
 def hash_leaves(
-    path: Path,
-    on_leaf: Callable[[bytes], bytes],
+    source: Leaves,
+    on_leaf: Callable[[memoryview], bytes],
     on_node: Callable[[str, bytes], None] | None = None,
 ) -> Stored:
-    """The root CID of the file ``path``, its leaves taken by several threads at a time.
+    """The root CID of the file ``source``, its leaves taken by several threads at a time.
 
-    ``on_leaf`` gets the bytes of a leaf and returns their sha2-256 digest. ContentError where the
-    file cannot be read or changes meanwhile.
+    ``on_leaf`` gets the bytes of a leaf, which hold until it returns, and returns their sha2-256
+    digest.
     """
-    hasher = FileHasher(on_node)
-    try:
-        with path.open("rb", buffering=0) as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
+    hasher, size = FileHasher(on_node), source.bytes
 
-            def take(offset: int) -> tuple[bytes, int]:
-                data = os.pread(descriptor, LEAF_BYTES, offset)
-                if len(data) != min(LEAF_BYTES, size - offset):
-                    raise ContentError(
-                        f"{path} changed while it was read",
-                        hint="add it again once nothing writes to it any more",
-                    )
-                return on_leaf(data), len(data)
+    def take(index: int) -> tuple[bytes, int]:
+        data = source.leaf(index)
+        return on_leaf(data), len(data)
 
-            for digest, length in in_order(take, range(0, size, LEAF_BYTES)):
-                hasher.add_leaf(digest, length)
-            if not size:
-                on_leaf(b"")
-            if os.fstat(descriptor).st_size != size:
-                raise ContentError(
-                    f"{path} changed while it was read",
-                    hint="add it again once nothing writes to it any more",
-                )
-    except OSError as error:
-        raise ContentError(f"cannot read {path}: {error.strerror}", hint=advice(error)) from error
+    for digest, length in in_order(take, range(max(1, -(-size // LEAF_BYTES)))):
+        if length:
+            hasher.add_leaf(digest, length)
+    source.finish()
     return hasher.finish()
 
 
 def cid_of_file(path: Path) -> str:
     """The root CID of the file ``path``; ContentError where it cannot be read."""
-    return hash_leaves(path, lambda data: hashlib.sha256(data).digest()).cid
+    with FileLeaves(path) as source:
+        return hash_leaves(source, lambda data: hashlib.sha256(data).digest()).cid

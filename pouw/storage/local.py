@@ -24,6 +24,8 @@ from typing import Final
 from pouw.errors import ContentError, ContentMismatch, ContentNotFound
 from pouw.files import TEMPORARY_SUFFIX, advice, atomic_file, sync
 from pouw.hashing import raw_cid
+from pouw.parallel import in_order
+from pouw.storage.assemble import write_file
 from pouw.storage.block import (
     LEAF_BYTES,
     check_block_size,
@@ -31,10 +33,10 @@ from pouw.storage.block import (
     cid_of_bytes,
     is_raw,
     verify_block,
+    within,
 )
-from pouw.storage.cid import Stored, hash_leaves
-from pouw.storage.parallel import in_order
-from pouw.storage.store import read_document, within, write_file
+from pouw.storage.cid import FileLeaves, Leaves, Stored, hash_leaves
+from pouw.storage.store import read_document
 from pouw.storage.unixfs import Link, unique_blocks
 
 GRACE_SECONDS: Final = 3600
@@ -83,9 +85,14 @@ class LocalStore:
 
     def put_file(self, path: Path) -> Stored:
         """Keep the file ``path``; the CID of its root and its size in bytes."""
+        with FileLeaves(path) as source:
+            return self.put_leaves(source)
+
+    def put_leaves(self, source: Leaves) -> Stored:
+        """Keep a file that is made leaf by leaf, in one pass; its root's CID and size."""
         folders: set[Path] = set()
 
-        def leaf(data: bytes) -> bytes:
+        def leaf(data: memoryview) -> bytes:
             digest = hashlib.sha256(data).digest()
             folders.add(self._write(raw_cid(digest), data))
             return digest
@@ -94,7 +101,7 @@ class LocalStore:
             folders.add(self._write(cid, block))
 
         with self._locked(fcntl.LOCK_SH):
-            stored = hash_leaves(path, leaf, node)
+            stored = hash_leaves(source, leaf, node)
             for _ in in_order(sync, folders):
                 pass
         return stored
@@ -205,7 +212,7 @@ class LocalStore:
             return False
         return link.level > 0 or not link.size or size == link.size
 
-    def _write(self, cid: str, data: bytes) -> Path:
+    def _write(self, cid: str, data: bytes | memoryview) -> Path:
         """Put the block in place; the folder to flush."""
         path = self.path_of(cid)
         with self._explained(f"cannot keep block {cid}", cid):
@@ -216,10 +223,10 @@ class LocalStore:
                     file.write(data)
         return path.parent
 
-    def _holds(self, path: Path, data: bytes) -> bool:
+    def _holds(self, path: Path, data: bytes | memoryview) -> bool:
         """Whether the block is there and sound; one that is not is written again."""
         try:
-            return path.stat().st_size == len(data) and path.read_bytes() == data
+            return path.stat().st_size == len(data) and path.read_bytes() == bytes(data)
         except FileNotFoundError:
             return False
 

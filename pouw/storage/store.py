@@ -5,20 +5,17 @@ Blocks go in and out only after they hashed to their CID, so nobody has to trust
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from pouw.errors import ContentError, ContentMismatch, ContentTooLarge
-from pouw.files import advice, atomic_file
-from pouw.storage.block import LEAF_BYTES, is_raw
-from pouw.storage.cid import Stored
-from pouw.storage.parallel import in_order
-from pouw.storage.unixfs import Fetch, Link, leaves, unique_blocks
+from pouw.errors import ContentMismatch, ContentTooLarge
+from pouw.parallel import in_order
+from pouw.storage.assemble import write_file
+from pouw.storage.block import LEAF_BYTES, is_raw, within
+from pouw.storage.cid import Leaves, Stored
+from pouw.storage.unixfs import Fetch, unique_blocks
 
-__all__ = ["Store", "Stored", "copy", "read_document", "within", "write_file"]
-
-Result = TypeVar("Result")
+__all__ = ["Leaves", "Store", "Stored", "copy", "read_document", "within", "write_file"]
 
 
 class Store(Protocol):
@@ -42,6 +39,10 @@ class Store(Protocol):
 
     def put_file(self, path: Path) -> Stored:
         """Keep the file ``path``; the CID of its root and its size in bytes."""
+        ...
+
+    def put_leaves(self, source: Leaves) -> Stored:
+        """Keep a file that is made leaf by leaf, in one pass; its root's CID and size."""
         ...
 
     def get_file(self, cid: str, destination: Path, size: int) -> None:
@@ -78,35 +79,6 @@ def copy(cid: str, source: Store, destination: Store) -> None:
     bring(cid)
 
 
-def write_file(cid: str, destination: Path, size: int, fetch: Fetch) -> None:
-    """Fetch the file ``cid`` of exactly ``size`` bytes and give it the name ``destination``.
-
-    ``fetch`` returns verified blocks. Only bytes of verified blocks are written, and never more
-    than ``size``; the name appears when the last of them is on the disk.
-    """
-    fetch = within(cid, fetch)
-
-    def leaf(link: Link) -> bytes:
-        data = fetch(link.cid)
-        if len(data) != link.size:
-            more = link.cid == cid and len(data) > size
-            raise (ContentTooLarge if more else ContentMismatch)(
-                f"block {link.cid} of {cid} has {len(data)} bytes, {link.size} were declared",
-                cid=link.cid,
-                hint="the declared size and the content do not belong together",
-            )
-        return data
-
-    try:
-        with atomic_file(destination) as file:
-            for data in in_order(leaf, leaves(cid, size, fetch)):
-                file.write(data)
-    except OSError as error:
-        raise ContentError(
-            f"cannot write {destination}: {error.strerror}", cid=cid, hint=advice(error)
-        ) from error
-
-
 def read_document(cid: str, limit: int, fetch: Fetch) -> bytes:
     """The content of the raw block ``cid`` of at most ``limit`` bytes."""
     if not is_raw(cid):
@@ -115,21 +87,7 @@ def read_document(cid: str, limit: int, fetch: Fetch) -> bytes:
             cid=cid,
             hint="documents are one raw block of at most 1 MiB",
         )
-    data = fetch(cid)
+    data = bytes(fetch(cid))
     if len(data) > limit:
         raise ContentTooLarge(f"{cid} holds {len(data)} bytes, at most {limit} here", cid=cid)
     return data
-
-
-def within(root: str, call: Callable[[str], Result]) -> Callable[[str], Result]:
-    """``call``, its errors about a block naming the file ``root`` as well."""
-
-    def named(cid: str) -> Result:
-        try:
-            return call(cid)
-        except ContentError as error:
-            if cid == root or error.cid != cid:
-                raise
-            raise type(error)(f"{error} (in file {root})", cid=cid, hint=error.hint) from error
-
-    return named

@@ -23,8 +23,8 @@ WIDTH: Final = 1024
 MAX_FILE_BYTES: Final = 1 << 53
 MAX_NODE_BYTES: Final = 1 << 17
 
-Fetch = Callable[[str], bytes]
-"""The verified bytes of the block with that CID."""
+Fetch = Callable[[str], bytes | memoryview]
+"""The verified bytes of the block with that CID; they hold until the same thread fetches again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,10 @@ def encode_node(links: tuple[Link, ...]) -> bytes:
     return b"".join(parts) + b"\x0a" + _varint(len(data)) + data
 
 
-def decode_node(cid: str, data: bytes, level: int | None = None) -> tuple[Link, ...]:
+def decode_node(cid: str, data: bytes | memoryview, level: int | None = None) -> tuple[Link, ...]:
     """The links of the node ``data`` at ``level`` (None: a root); ContentMismatch if not one."""
     try:
+        data = bytes(data)
         links, level = _read_links(data, level)
         _check_shape(links, level)
         _check_canonical(links, data)
