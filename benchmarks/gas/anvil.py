@@ -59,6 +59,7 @@ class Chain:
     def __init__(self, web3: Web3) -> None:
         self.web3 = web3
         self.id = web3.eth.chain_id
+        self.url = str(getattr(web3.provider, "endpoint_uri", ""))
         self.accounts: Sequence[Any] = web3.eth.accounts
         self.ask("anvil_autoImpersonateAccount", True)
 
