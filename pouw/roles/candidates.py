@@ -10,7 +10,9 @@ from pouw.documents import Judged, TaskSpec
 from pouw.errors import ContentNotFound
 from pouw.events import Revealed
 from pouw.roles.base import Errands, Setup
-from pouw.roles.evidence import judge_manifest
+from pouw.roles.content import fetch_manifest
+from pouw.roles.evidence import judge_manifest, judged_score
+from pouw.roles.provenance import Claim, Provenance
 from pouw.types import RoundNumber, Task
 
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
@@ -20,6 +22,8 @@ _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the
 class Candidates:
     """Manifests and weights of one round, fetched in rank order and checked against their CIDs.
 
+    The checkpoints are checked link by link where the spec asks for provenance.
+
     Fetching runs as an errand; ``missing`` holds the reveals whose content no place has (yet).
     """
 
@@ -28,6 +32,8 @@ class Candidates:
     number: RoundNumber
     task: Task
     spec: TaskSpec
+    provenance: Provenance
+    data_key: bytes
     missing: set[Revealed] = field(default_factory=set)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
 
@@ -61,10 +67,19 @@ class Candidates:
                 judged, model = judge_manifest(
                     self.setup.store, event, self.task, self.number, self.spec, folder
                 )
+                fault = self._link_fault(event) if judged is None else None
             except ContentNotFound:
                 self.missing.add(event)
                 raise
             self.missing.discard(event)
+            if fault is not None:
+                model.unlink(missing_ok=True)
+                judged = judged_score(event, None, "manifest", fault, ())
             self._found[event] = model if judged is None else judged
 
         return fetch
+
+    def _link_fault(self, event: Revealed) -> str | None:
+        manifest = fetch_manifest(self.setup.store, event.manifest_digest)
+        claim = Claim(self.number, event.miner, self.spec, manifest, event.manifest_digest)
+        return self.provenance.fault(claim, self.data_key)

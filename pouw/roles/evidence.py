@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pouw import __version__
-from pouw.documents import CaseCounts, Evidence, Judged, Manifest, Skipped, TaskSpec
+from pouw.documents import CaseCounts, Evidence, Judged, Manifest, Replay, Skipped, TaskSpec
 from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge, DocumentError
 from pouw.events import Revealed
 from pouw.roles.content import fetch_manifest
@@ -128,9 +128,13 @@ def manifest_fault(
 
 
 def build_evidence(
-    number: RoundNumber, task: Task, oracle: Address, outcome: Judgement
+    number: RoundNumber,
+    task: Task,
+    oracle: Address,
+    outcome: Judgement,
+    provenance: tuple[Replay, ...] = (),
 ) -> Evidence:
-    """The document behind a vote."""
+    """The document behind a vote; ``provenance``: what training segments again showed."""
     invalid = outcome.verdict == Verdict.INVALID
     return Evidence(
         task=task.task_id,
@@ -149,6 +153,7 @@ def build_evidence(
             )
             for event in outcome.skipped
         ),
+        provenance=provenance,
         software=f"pouw {__version__}, Python {platform.python_version()}",
         device=platform.machine() or "unknown",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from pathlib import Path
 
-from pouw.documents import Judged, TaskSpec
+from pouw.documents import Judged, Replay, TaskSpec
 from pouw.errors import (
     ContentNotFound,
     DataError,
@@ -19,9 +19,10 @@ from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.candidates import Candidates
 from pouw.roles.capacity import OracleOptions, open_scoring
-from pouw.roles.content import fetch_spec, open_archive
+from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
 from pouw.roles.evidence import Judgement, build_evidence, judged_score, unavailable
 from pouw.roles.feed import Feed, RoundEvents
+from pouw.roles.provenance import Claim, Provenance, claim_key, drawn_plan
 from pouw.roles.scorers import CRASHES
 from pouw.roles.view import View, read_view
 from pouw.types import Address, Deadlines, Round, RoundNumber, Task, Verdict
@@ -30,6 +31,7 @@ __all__ = ["Oracle", "OracleOptions", "Step", "check_member", "decide"]
 
 JUDGED = "judged"
 PATIENCE_SECONDS = 20
+REPLAY_CLOSING_SECONDS = 5  # of a replay that was told to stop
 
 
 class Step(enum.StrEnum):
@@ -76,6 +78,7 @@ class Oracle:
         self._candidates: Candidates | None = None
         self._invalid: dict[RoundNumber, str] = {}
         self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
+        self._provenance = Provenance(setup)
 
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
@@ -95,8 +98,9 @@ class Oracle:
         )
 
     def close(self) -> None:
-        """End the scoring process."""
+        """End the child processes."""
         self._scoring.end()
+        self._provenance.close()
         self._errands.close()
 
     # Looking
@@ -150,8 +154,10 @@ class Oracle:
                 if view.live and view.task and view.deadlines:
                     self._score(view.live, view.task, view.deadlines, view.now)
             case Step.REPORT:
-                if view.live and view.task and outcome:
-                    self._report(view.live.number, view.task, outcome)
+                if view.live and view.task and view.deadlines and outcome:
+                    replays = self._replays(view.live.number, view.deadlines, view.now, outcome)
+                    if replays is not None:
+                        self._report(view.live.number, view.task, outcome, replays)
             case Step.FINALIZE:
                 self._errands.send("close the round", arena.finalize)
             case Step.SYNC:
@@ -167,7 +173,7 @@ class Oracle:
             self._open_task(live.number, task, events, late=now >= at.t4 - PATIENCE_SECONDS)
             return
         spec, data = self._test_data[live.number]
-        candidates = self._candidates_of(live.number, task, spec)
+        candidates = self._candidates_of(live.number, task, spec, events)
         waiting = self._not_judged(live.number, events.ranked(first=task.first))
         # Whether or not a model is being scored: the next one is fetched meanwhile.
         candidates.fetch(waiting)
@@ -193,9 +199,14 @@ class Oracle:
                 break
         return waiting
 
-    def _candidates_of(self, number: RoundNumber, task: Task, spec: TaskSpec) -> Candidates:
+    def _candidates_of(
+        self, number: RoundNumber, task: Task, spec: TaskSpec, events: RoundEvents
+    ) -> Candidates:
+        assert events.data_key is not None
         if self._candidates is None or self._candidates.number != number:
-            self._candidates = Candidates(self._setup, self._errands, number, task, spec)
+            self._candidates = Candidates(
+                self._setup, self._errands, number, task, spec, self._provenance, events.data_key
+            )
         return self._candidates
 
     def _is_missing(self, event: Revealed) -> bool:
@@ -225,6 +236,7 @@ class Oracle:
                 raise
             else:
                 self._test_data[number] = (spec, opened)
+                self._provenance.warm(spec)
 
         self._errands.prepare(f"open the data of task {task.task_id}", open_all)
 
@@ -286,8 +298,36 @@ class Oracle:
             true_claim=judged.true_claim,
         )
 
-    def _report(self, number: RoundNumber, task: Task, outcome: Judgement) -> None:
-        evidence = build_evidence(number, task, self._address, outcome)
+    def _replays(
+        self, number: RoundNumber, at: Deadlines, now: int, outcome: Judgement
+    ) -> tuple[Replay, ...] | None:
+        """What training the winner's segments again showed; None while there is time to wait."""
+        if outcome.verdict != Verdict.WINNER or number not in self._test_data:
+            return ()
+        spec, data = self._test_data[number]
+        events = self._feed.round(number)
+        winner = next(one for one in events.reveals.values() if one.miner == outcome.winner)
+        if spec.provenance.policy != "replay" or events.test_key is None:
+            return ()
+        known = self._provenance.replayed(_key(number, winner))
+        ends = at.t4 - self._options.report_margin_seconds
+        if known is not None or now >= ends:
+            return () if known is None else (known,)
+        test_key, stop_at_ms = events.test_key, (ends - REPLAY_CLOSING_SECONDS) * 1000
+
+        def replay() -> None:
+            manifest = fetch_manifest(self._setup.store, winner.manifest_digest)
+            claim = Claim(number, winner.miner, spec, manifest, winner.manifest_digest)
+            plan = drawn_plan(claim, test_key, data.parent / "train", stop_at_ms)
+            self._provenance.replay(claim, plan)
+
+        self._errands.prepare(f"train segments of {winner.miner} again", replay)
+        return None
+
+    def _report(
+        self, number: RoundNumber, task: Task, outcome: Judgement, replays: tuple[Replay, ...]
+    ) -> None:
+        evidence = build_evidence(number, task, self._address, outcome, replays)
 
         def send() -> None:
             cid = self._setup.store.put_bytes(evidence.encode())
@@ -301,7 +341,7 @@ class Oracle:
 
 
 def _key(number: RoundNumber, event: Revealed) -> str:
-    return f"{number}/{event.miner}/{event.manifest_digest.hex()}"
+    return claim_key(number, event.miner, event.manifest_digest)
 
 
 def _from_answer(event: Revealed, answer: ScoringAnswer) -> Judged:

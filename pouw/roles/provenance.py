@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pouw.documents import Checkpoint, Manifest, Replay, SegmentReplay, TaskSpec
-from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge, ProcessError
+from pouw.errors import ContentMismatch, ContentTooLarge, ProcessError
 from pouw.hashing import keccak, round_seed
 from pouw.ml.replays import Link, LinkRequest, ReplayRequest, max_checkpoint_bytes
-from pouw.roles.base import Errands, Setup
+from pouw.roles.base import Setup
 from pouw.roles.evidence import remark
 from pouw.roles.replayer import Replayer
 from pouw.storage.store import Store
@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 
 _LINKED = "linked"
 _REPLAYED = "replayed"
-_CRASHES = 2  # of the process on one model, before the model is what is wrong
+_CRASHES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,12 @@ class Claim:
     @property
     def key(self) -> str:
         """What tells it from all other claims of an arena."""
-        return f"{self.number}/{self.miner}/{self.manifest_digest.hex()}"
+        return claim_key(self.number, self.miner, self.manifest_digest)
+
+
+def claim_key(number: RoundNumber, miner: Address, manifest_digest: bytes) -> str:
+    """What tells one claim from all others of an arena."""
+    return f"{number}/{miner}/{manifest_digest.hex()}"
 
 
 def draw_segments(
@@ -127,6 +132,13 @@ class ReplayPlan:
     stop_at_ms: int | None = None
 
 
+def drawn_plan(claim: Claim, test_key: bytes, data: Path, stop_at_ms: int) -> ReplayPlan:
+    """What the spec asks an oracle to train again; ``data`` is the opened training archive."""
+    count, wanted = len(claim.manifest.checkpoints), claim.spec.provenance.segments
+    drawn = draw_segments(test_key, claim.number, claim.miner, count, wanted)
+    return ReplayPlan(data, drawn, stop_at_ms)
+
+
 def replay_segments(
     claim: Claim,
     plan: ReplayPlan,
@@ -204,76 +216,53 @@ def _fetched(store: Store, checkpoint: Checkpoint, folder: Path) -> Path:
     return path
 
 
-class ProvenanceDesk:
-    """An oracle's questions about provenance, answered beside its loop and kept in its journal.
+class Provenance:
+    """What an oracle finds about checkpoints, kept in its journal; calls take as long as they do.
 
-    Every method returns at once; None means that the answer is not known yet.
+    A child process that dies twice on the links of one model is the model's fault; once may be the
+    machine's.
     """
 
-    def __init__(self, setup: Setup, *, inline: bool = False) -> None:
+    def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._errands = Errands(setup, inline=inline)
         self._replayer = Replayer(setup.home / "provenance.log")
-        self._missing: dict[str, ContentNotFound] = {}
         self._crashes: dict[str, int] = {}
 
-    def fault(self, claim: Claim, data_key: bytes) -> str | None:
-        """Why the checkpoints are not the linked chain that the spec asks for; "" where they are.
+    def warm(self, spec: TaskSpec) -> None:
+        """Start the child where there is going to be work for it."""
+        if spec.provenance.policy != "none":
+            self._replayer.warm()
 
-        ContentNotFound where one of them is not here (yet); it is looked for again.
+    def fault(self, claim: Claim, data_key: bytes) -> str | None:
+        """Why the checkpoints are not the linked chain that the spec asks for; None where they are.
+
+        ContentNotFound where one cannot be had (yet), ProcessError where the child died.
         """
         if claim.spec.provenance.policy == "none":
-            return ""
-        known = self._known_fault(claim)
-        if known is not None:
-            return known
-        fault = recipe_fault(claim, data_key)
-        if fault is not None:
-            return fault
-        self._errands.prepare(f"check the checkpoints of {claim.miner}", lambda: self._link(claim))
-        missing = self._missing.get(claim.key)
-        if missing is not None:
-            raise missing
-        return self._known_fault(claim)
-
-    def replay(self, claim: Claim, plan: ReplayPlan) -> tuple[Replay, ...] | None:
-        """What training segments again showed: nothing where the spec does not ask for it."""
-        if claim.spec.provenance.policy != "replay":
-            return ()
-        known = self._setup.journal.get(_REPLAYED, claim.key)
-        if known is not None:
-            return (Replay.model_validate_json(known),)
-        self._errands.prepare(
-            f"train segments of {claim.miner} again", lambda: self._replay(claim, plan)
-        )
-        known = self._setup.journal.get(_REPLAYED, claim.key)
-        return None if known is None else (Replay.model_validate_json(known),)
-
-    def close(self) -> None:
-        """End the child process; what it was doing is begun again by the next start."""
-        self._replayer.end()
-        self._errands.close()
-
-    def _known_fault(self, claim: Claim) -> str | None:
+            return None
         known: str | None = self._setup.journal.get(_LINKED, claim.key)
-        return known
+        if known is None:
+            known = recipe_fault(claim, data_key) or self._links_fault(claim) or ""
+            self._setup.journal.put(_LINKED, claim.key, known)
+        return known or None
 
-    def _link(self, claim: Claim) -> None:
+    def _links_fault(self, claim: Claim) -> str | None:
         try:
             with self._scratch() as folder:
-                fault = links_fault(claim, self._setup.store, self._replayer, Path(folder))
-        except ContentNotFound as error:
-            self._missing[claim.key] = error
-            raise
+                return links_fault(claim, self._setup.store, self._replayer, Path(folder))
         except ProcessError as error:
             self._crashes[claim.key] = self._crashes.get(claim.key, 0) + 1
             if self._crashes[claim.key] < _CRASHES:
                 raise
-            fault = remark(str(error))
-        self._missing.pop(claim.key, None)
-        self._setup.journal.put(_LINKED, claim.key, fault or "")
+            return remark(str(error))
 
-    def _replay(self, claim: Claim, plan: ReplayPlan) -> None:
+    def replayed(self, claim_key: str) -> Replay | None:
+        """What training segments again showed, once that is done."""
+        known = self._setup.journal.get(_REPLAYED, claim_key)
+        return None if known is None else Replay.model_validate_json(known)
+
+    def replay(self, claim: Claim, plan: ReplayPlan) -> None:
+        """Train segments again and keep what came of it."""
         with self._scratch() as folder:
             found = replay_segments(claim, plan, self._setup.store, self._replayer, Path(folder))
         self._setup.journal.put(_REPLAYED, claim.key, found.model_dump_json())
@@ -283,6 +272,10 @@ class ProvenanceDesk:
             f"again: {outcomes}",
             miner=claim.miner,
         )
+
+    def close(self) -> None:
+        """End the child process; what it was doing is begun again by the next start."""
+        self._replayer.end()
 
     def _scratch(self) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="provenance-", dir=self._setup.home)

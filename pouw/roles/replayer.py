@@ -40,6 +40,11 @@ class Replayer:
         self._ended = False
         self._asking = threading.Lock()
 
+    def warm(self) -> None:
+        """Start the child, so that it has imported what it needs when there is a question."""
+        with self._asking:
+            self._started()
+
     def link(self, request: LinkRequest) -> LinkAnswer:
         """Whether a checkpoint is the link that it is said to be."""
         answer = self._ask(request, LINK_SECONDS)

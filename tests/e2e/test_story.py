@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from theatre import MINER_BOND, REWARD, OverClaimer, Theatre, play
 
+from pouw.documents import Evidence
 from pouw.hashing import raw_cid
 from pouw.ledger.pruning import Keep
 from pouw.roles.content import fetch_manifest
 from pouw.roles.node import AuditReport, Result, audit, read_history
 from pouw.roles.prune import carry_out, plan
+from pouw.roles.verification import VerifyOptions, verify
 from pouw.storage.local import LocalStore
 from pouw.types import ZERO_ADDRESS, Address, EntryState, RoundNumber, TaskId, Verdict
 
@@ -35,7 +37,7 @@ class Story:
 def story(rpc_url: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
     theatre = Theatre(rpc_url, tmp_path_factory.mktemp("theatre"))
     publisher = theatre.publisher("publisher")
-    flat = theatre.publish(publisher, "flat", 2, REWARD)
+    flat = theatre.publish(publisher, "flat", 2, REWARD, provenance="replay")
     poor = theatre.publish(publisher, "poor", 2, 1)
     rich = theatre.publish(publisher, "rich", 3, 2 * REWARD)
     cast = [
@@ -79,6 +81,24 @@ def test_audit__honest_history__agrees(story: Story) -> None:
     assert story.report.problems == ()
     assert [one.result for one in story.report.rounds] == [Result.TRUE, Result.TRUE]
     assert story.report.exit_code == 0
+
+
+def test_provenance__winner_of_a_replay_task__trained_again_by_oracles_and_by_anybody(
+    story: Story,
+) -> None:
+    theatre = story.theatre
+    history = read_history(theatre.observer("replay"))
+    record = history.rounds[ROUNDS[0]]
+    for vote in record.votes:
+        evidence = Evidence.parse(theatre.store.get_bytes(raw_cid(vote.evidence_digest)))
+        (replay,) = evidence.provenance
+        assert replay.miner == record.winner
+        assert replay.same_profile
+        assert [one.outcome for one in replay.segments] == ["exact"]
+    found = verify(theatre.observer("verifier"), VerifyOptions(number=ROUNDS[0]))
+    assert (found.fault, found.missing, found.exit_code) == (None, None, 0)
+    assert found.replay is not None
+    assert [one.outcome for one in found.replay.segments] == ["exact"]
 
 
 def test_replay__whole_history__equals_the_contract(story: Story) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -110,7 +111,11 @@ class Theatre:
 
     def miner(self, name: str, steps: int, kind: type[Miner] = Miner) -> Miner:
         options = MinerOptions(
-            max_steps=steps, first_snapshot_seconds=600, device="cpu", commit_margin_seconds=10
+            max_steps=steps,
+            first_snapshot_seconds=600,
+            device="cpu",
+            commit_margin_seconds=10,
+            trial=name == "miner-long",  # one tries: all at once would only slow one another
         )
         return kind(self.player(name).setup, options, inline=True)
 
@@ -123,7 +128,14 @@ class Theatre:
     def publisher(self, name: str) -> Publisher:
         return Publisher(self.player(name).setup, inline=True)
 
-    def publish(self, publisher: Publisher, title: str, dims: int, reward: int) -> TaskId:
+    def publish(
+        self,
+        publisher: Publisher,
+        title: str,
+        dims: int,
+        reward: int,
+        provenance: Literal["manifest", "replay"] = "manifest",
+    ) -> TaskId:
         data = self.folder / f"data-{dims}"
         if not data.exists():
             write_brain_set(data, dims, seed=7)
@@ -140,6 +152,7 @@ class Theatre:
                 citation="Fonov et al. 2011",
                 proposal=brain_proposal(dims),
                 data_will_be_public=True,
+                provenance=provenance,
             )
         )
 
