@@ -68,6 +68,8 @@ class EventIndex:
             folder.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
+            # What a power cut takes is read again: the index is never ahead of itself.
+            self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -95,8 +97,6 @@ class EventIndex:
         )
         added = 0
         for last, logs in reader.read(first, end):
-            for log in logs:
-                event_of(log, self._reader.endpoint.malformed("eth_getLogs"))
             self._append(last, self._hash_of(last), logs, reader.width)
             added += len(logs)
             if progress is not None:
@@ -118,7 +118,7 @@ class EventIndex:
             ) as rows,
         ):
             for row in rows:
-                yield event_of(RawLog(*row), wrong)
+                yield event_of(RawLog._make(row), wrong)
 
     def count(self) -> int:
         """How many events there are."""

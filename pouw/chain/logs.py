@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pouw import events
 from pouw.chain.abi import EventLayout, artifact
@@ -41,8 +41,7 @@ _WORD: Final = 32
 Decoder = Callable[[bytes, bytes], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RawLog:
+class RawLog(NamedTuple):
     """One log of the arena as bytes: its place, and its topics and data in one row."""
 
     block_number: int
@@ -60,30 +59,43 @@ def decode_logs(logs: Any, arena: Address, wrong: ChainUnavailable) -> list[Even
 def raw_logs(logs: Any, arena: Address, wrong: ChainUnavailable) -> list[RawLog]:
     """The logs of ``arena`` among ``logs``; ``wrong`` raised where they are not logs.
 
-    Logs of other contracts and of events that a later version might add are left out.
+    Each of them is one that `event_of` takes. Logs of other contracts and of events that a later
+    version might add are left out.
     """
     if not isinstance(logs, list | tuple):
         raise wrong
     own = arena.lower()
+    layouts = _layouts()
+    # The logs of a block and of a transaction repeat its hash.
+    hashes: dict[Any, bytes] = {}
+
+    def hash_of(text: Any) -> bytes:
+        known = hashes.get(text)
+        if known is None:
+            known = hashes[text] = as_bytes(text, wrong, _WORD)
+        return known
+
     found = []
     try:
         for log in logs:
-            if str(log["address"]).lower() == own and not log.get("removed", False):
-                topics = [as_bytes(topic, wrong, _WORD) for topic in log["topics"]]
-                layout = _layouts().get(topics[0]) if topics else None
-                if layout is None:
-                    continue
-                if len(topics) != layout.indexed + 1:
-                    raise wrong
-                found.append(
-                    RawLog(
-                        as_quantity(log["blockNumber"], wrong),
-                        as_bytes(log["blockHash"], wrong, _WORD),
-                        as_quantity(log["logIndex"], wrong),
-                        as_bytes(log["transactionHash"], wrong, _WORD),
-                        b"".join(topics) + as_bytes(log["data"], wrong),
-                    )
-                )
+            if str(log["address"]).lower() != own or log.get("removed", False):
+                continue
+            topics = [as_bytes(topic, wrong, _WORD) for topic in log["topics"]]
+            layout = layouts.get(topics[0]) if topics else None
+            if layout is None:
+                continue
+            row = RawLog(
+                as_quantity(log["blockNumber"], wrong),
+                hash_of(log["blockHash"]),
+                as_quantity(log["logIndex"], wrong),
+                hash_of(log["transactionHash"]),
+                b"".join((*topics, as_bytes(log["data"], wrong))),
+            )
+            if len(topics) != layout.indexed + 1 or len(row.words) < layout.least_bytes:
+                raise wrong
+            if layout.fallible:
+                event_of(row, wrong)
+            found.append(row)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise wrong from error
     return found
@@ -110,12 +122,16 @@ def event_of(log: RawLog, wrong: PouwError) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How an event lies in the words of its log: where each field is, and its decoder."""
+    """How an event lies in the words of its log: where each field is, and its decoder.
+
+    ``fallible``: not every content of the right length is one.
+    """
 
     kind: type[Event]
     indexed: int
     data_at: int
     least_bytes: int
+    fallible: bool
     fields: tuple[tuple[int, Decoder], ...]
 
 
@@ -136,6 +152,7 @@ def _layout(kind: type[Event], abi: EventLayout) -> _Layout:
         indexed=len(abi.indexed),
         data_at=_WORD * (1 + len(abi.indexed)),
         least_bytes=_WORD * (1 + len(decoders)),
+        fallible=_verdict in decoders or _dynamic in decoders,
         fields=tuple((_WORD * place, decoder) for place, decoder in enumerate(decoders, 1)),
     )
 
