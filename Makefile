@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test lint gas bench-deadline bench-train bench-oracle fuzz-models contracts clean
+.PHONY: help demo test lint gas mutation coverage slither halmos bench-deadline bench-train bench-oracle fuzz-models bench-audit contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,20 @@ lint: .venv/.test node_modules/.installed ## Linters, types, layers
 gas: .venv/.test node_modules/.installed benchmarks/node_modules/.installed ## Gas of every call, beside its ceiling and its peers
 	$(BIN)/python -m benchmarks.gas
 
+mutation: .venv/.test node_modules/.installed ## 1,500 mistakes in PoUW.sol and TaskQueue.sol: 95 % must be noticed (half an hour)
+	PYTHONPATH=tests $(BIN)/python -m mutation
+
+coverage: .venv/.test node_modules/.installed ## Lines and branches of the contracts that forge tests reach: all
+	$(BIN)/python tests/audit/check_coverage.py
+
+slither: node_modules/.installed .build/slither-env/.installed ## Static analysis: no finding without an explanation
+	$(PYTHON) tests/audit/check_slither.py .build/slither-env/bin/slither
+
+halmos: node_modules/.installed .build/halmos-env/.installed ## Proofs: the pool's order, what a commitment binds, no money lost
+	FOUNDRY_TEST=tests/halmos FOUNDRY_OUT=.build/halmos FOUNDRY_CACHE_PATH=.build/halmos-cache \
+	  PATH="$$(dirname $(CURDIR)/node_modules/@foundry-rs/forge-*/bin/forge):$$PATH" \
+	  .build/halmos-env/bin/halmos --forge-build-out .build/halmos --loop 8
+
 bench-deadline: .venv/.demo node_modules/.installed ## Misses and idle time of Phase 1: 100,000 simulated rounds, 20 on anvil
 	$(BIN)/python -m benchmarks.deadline --live 20
 
@@ -42,6 +56,9 @@ bench-oracle: .venv/.demo ## Scoring against MONAI's: Dice, a volume, a flood of
 
 fuzz-models: .venv/.demo ## 100,000 mutated model files against the loader
 	$(BIN)/python -m benchmarks.fuzz_models --files 100000
+
+bench-audit: .venv/.test node_modules/.installed ## Reading and auditing 10,000 rounds, beside web3.py
+	$(BIN)/python -m benchmarks.audit
 
 contracts: .venv/.test node_modules/.installed ## Compile and export the contracts' artifacts
 	$(BIN)/ape run export_artifacts
@@ -57,6 +74,12 @@ clean: ## Remove what make has installed and built
 
 .venv/.test: .venv/.demo
 	$(PIP_INSTALL) --editable '.[test]'
+	touch $@
+
+# Environments of their own: what slither and halmos need excludes eth-ape.
+.build/%-env/.installed: tests/audit/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 # Not `npm ci`: it refuses a lock file without the binaries of every other platform.
