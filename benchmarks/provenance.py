@@ -1,0 +1,288 @@
+"""How far honest repetitions of training end from each other, and how far forgeries do.
+
+``python -m benchmarks.provenance`` trains networks on the built-in brain tissue in segments of 50
+steps. Every segment is trained again with other threads, instruction sets and memory layouts, and
+forged in the ways that ``ATTACKS`` lists; both are compared after 10, 25 and 50 steps. The bound in
+``pouw/ml/deviation.py`` has to lie in between: this prints what share of honest segments it rejects
+and of forged ones it accepts. The last line is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from safetensors.torch import save_file
+
+from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
+from pouw.hashing import keccak
+from pouw.ml.brain import LABELS, brain_proposal, write_brain_set
+from pouw.ml.checkpoint import CheckpointState, floating_state, read_checkpoint
+from pouw.ml.deviation import deviation, deviation_bound_ppb
+from pouw.ml.device import describe_device, describe_software, make_repeatable, torch_device
+from pouw.ml.feeding import training_sampler
+from pouw.ml.learner import Learner
+from pouw.ml.requests import Engine, Precision, Record, TrainingSettings
+
+STEPS = 50
+SEGMENTS = 4
+MARKS = (10, 25, 50)
+SET_SEEDS = (2019, 2020)
+PATCHES = {2: (64, 64), 3: (32, 32, 16)}
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+NETWORKS = ((2, "group"), (2, "instance"), (3, "group"))
+ATTACKS = ("other order", "other data", "half the steps", "splice", "straight line")
+HONEST: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "2 threads": ({}, {"threads": 2}),
+    "ATen AVX2": ({"ATEN_CPU_CAPABILITY": "avx2"}, {}),
+    "ATen default": ({"ATEN_CPU_CAPABILITY": "default"}, {}),
+    "ATen and oneDNN AVX2": ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, {}),
+    "channels last": ({}, {"channels_last": True}),
+}
+
+
+class Run(Record):
+    """One segment, from step ``begin`` on; ``stride`` 2 leaves every second step out."""
+
+    spec: TaskSpec
+    data: Path
+    seed: str
+    engine: Engine
+    start: Path | None
+    begin: int
+    out: Path
+    stride: int = 1
+
+    def train(self) -> None:
+        """Write a checkpoint beside ``out`` at every mark, its step in its name."""
+        make_repeatable(torch_device(self.engine), self.engine.threads)
+        word, settings = bytes.fromhex(self.seed), TrainingSettings()
+        learner = Learner(self.spec, word, settings, self.engine)
+        if self.start is not None:
+            learner.load(self.start)
+        sampler = training_sampler(self.spec, self.data, word, settings)
+        for offset in range(0, STEPS, self.stride):
+            step = self.begin + offset
+            learner.step([sampler.batch(step)], step * 1_000_000 // (STEPS * SEGMENTS))
+            if offset + self.stride in MARKS:
+                end = step + self.stride
+                path = self.out.with_name(f"{self.out.name}-{end}")
+                learner.save(self.out.with_name("model"), path, CheckpointState(end, 0, (), "", ""))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How far one end is off after so many steps; ``kind`` is a row of the table."""
+
+    kind: str
+    precision: str
+    steps: int
+    ppb: int
+    layer: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it counts as the same training."""
+        return self.ppb <= deviation_bound_ppb(self.steps)
+
+
+class Stage:
+    """One network, precision and seed: its honest training, repetitions and forgeries."""
+
+    def __init__(self, folder: Path, spec: TaskSpec, data: tuple[Path, Path], run: Run) -> None:
+        self._folder, self._spec, self._data, self._run = folder, spec, data, run
+        self._network = Learner(
+            spec, bytes.fromhex(run.seed), TrainingSettings(), run.engine
+        ).network
+        folder.mkdir(parents=True)
+
+    def measure(self) -> Iterator[Measured]:
+        """Every repetition and forgery of every segment, at every mark."""
+        other = keccak(bytes.fromhex(self._run.seed)).hex()
+        begins = range(0, STEPS * SEGMENTS, STEPS)
+        for begin in begins:
+            self._segment("mine", begin).train()
+            self._segment("theirs", begin, chain="theirs", seed=other).train()
+        for kind, (environment, changes) in HONEST.items():
+            engine = self._run.engine.model_copy(update=changes)
+            runs = [self._segment("again", begin, engine=engine) for begin in begins]
+            _elsewhere(runs, environment)
+            for begin in begins:
+                yield from self._off(kind, begin, "again", "mine")
+        for begin in begins:
+            self._segment("order", begin, seed=other).train()
+            self._segment("data", begin, data=self._data[1]).train()
+            self._segment("half", begin, stride=2).train()
+            yield from self._off("other order", begin, "mine", "order")
+            yield from self._off("other data", begin, "mine", "data")
+            yield from self._off("half the steps", begin, "mine", "half")
+            yield from self._off("splice", begin, "mine", "theirs")
+        yield self._line(begins[1], begins[-1])
+
+    def _segment(self, name: str, begin: int, chain: str = "mine", **changes: Any) -> Run:
+        update = {"begin": begin, "start": self._start(chain, begin), "out": self._folder / name}
+        return self._run.model_copy(update={**update, **changes})
+
+    def _start(self, chain: str, begin: int) -> Path | None:
+        return self._folder / f"{chain}-{begin}" if begin else None
+
+    def _state(self, name: str, step: int) -> dict[str, torch.Tensor]:
+        if step == 0:
+            weights = floating_state(self._network)
+            kinds = ("network", "average")
+            return {f"{kind}/{key}": one for kind in kinds for key, one in weights.items()}
+        return read_checkpoint(self._folder / f"{name}-{step}", self._network)[0]
+
+    def _off(self, kind: str, begin: int, repeated: str, claimed: str) -> Iterator[Measured]:
+        start = self._state("mine", begin)
+        for mark in MARKS:
+            if kind == "half the steps" and mark % 2:
+                continue
+            ends = [self._state(name, begin + mark) for name in (repeated, claimed)]
+            found = deviation(start, ends[0], ends[1])
+            yield Measured(kind, self._run.engine.precision, mark, found.ppb, found.layer)
+
+    def _line(self, first: int, last: int) -> Measured:
+        """Checkpoints between two real ones put on a straight line: a segment of those."""
+        one, two = self._state("mine", first), self._state("mine", last)
+        begin, end = (
+            {name: torch.lerp(one[name], two[name], at) for name in one} for at in (1 / 3, 2 / 3)
+        )
+        start = self._folder / f"line-{first}"
+        metadata = {"step": str(first), "loss_ppm": "0", "previous": "", "previous_sha256": ""}
+        save_file({**begin, "schedule_ppm": torch.zeros(0)}, start, metadata)
+        self._segment("line", first, chain="line").train()
+        found = deviation(begin, self._state("line", first + STEPS), end)
+        return Measured("straight line", self._run.engine.precision, STEPS, found.ppb, found.layer)
+
+
+def _elsewhere(runs: list[Run], environment: dict[str, str]) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.provenance", "--runs"],
+        input="".join(run.line() + "\n" for run in runs),
+        text=True,
+        check=True,
+        # Two threads that wait without spinning: other work on the machine then costs little.
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", **environment},
+    )
+
+
+def brain_spec(dims: int, norm: str) -> TaskSpec:
+    """The demo's task with small patches; its archives are folders: their CIDs stand for none."""
+    proposal = brain_proposal(dims)
+    arguments = {**proposal.network.arguments, "norm": norm}
+    if norm != "group":
+        del arguments["groups"]
+    archive = Archive(cid="b" + "a" * 58, bytes=1, cases=1)
+    return TaskSpec(
+        title="Brain tissue",
+        modality="T1 MRI",
+        spatial_dims=2 if dims == 2 else 3,
+        channels=("T1",),
+        labels=LABELS,
+        network=proposal.network.model_copy(update={"arguments": arguments}),
+        inference=proposal.inference.model_copy(update={"patch": PATCHES[dims]}),
+        metric=Metric(name="dice", empty_class="one"),
+        training_seconds=60,
+        provenance=Provenance(policy="replay", segment_steps=STEPS),
+        train=archive,
+        test=archive,
+        caps=proposal.caps,
+        licence=Licence(name="ICBM 152", citation="Fonov et al. 2009"),
+        data_becomes_public=True,
+    )
+
+
+def measure(folder: Path, seeds: int) -> list[Measured]:
+    """All measurements, with a progress bar."""
+    data = {dims: tuple(folder / f"data-{dims}-{seed}" for seed in SET_SEEDS) for dims in (2, 3)}
+    for dims, folders in data.items():
+        for path, seed in zip(folders, SET_SEEDS, strict=True):
+            write_brain_set(path, dims, seed)
+    plans = [
+        (dims, norm, precision, seed)
+        for dims, norm in NETWORKS
+        for precision in PRECISIONS
+        for seed in range(seeds)
+    ]
+    found: list[Measured] = []
+    for dims, norm, precision, seed in track(plans, "train, repeat, forge"):
+        out, spec = folder / f"{dims}-{norm}-{precision}-{seed}", brain_spec(dims, norm)
+        run = Run(
+            spec=spec,
+            data=data[dims][0],
+            seed=keccak(str(seed).encode()).hex(),
+            engine=Engine(device="cpu", precision=precision),
+            start=None,
+            begin=0,
+            out=out,
+        )
+        for one in Stage(out, spec, (data[dims][0], data[dims][1]), run).measure():
+            found.append(one)
+            wrong = one.accepted != (one.kind in HONEST)
+            print(
+                f"{dims}D {norm} {precision} {one.kind} after {one.steps}: {one.ppb / 1e9:.2e} "
+                f"{one.layer}{' WRONG' if wrong else ''}"
+            )
+    return found
+
+
+def summary(found: list[Measured]) -> dict[str, Any]:
+    """False-reject and attack-accept rates by precision and steps, with sample sizes."""
+    report: dict[str, Any] = {}
+    for precision in PRECISIONS:
+        for steps in MARKS:
+            here = [one for one in found if (one.precision, one.steps) == (precision, steps)]
+            honest = [one for one in here if one.kind in HONEST]
+            forged = [one for one in here if one.kind in ATTACKS]
+            report[f"{precision}, {steps} steps"] = {
+                "bound": deviation_bound_ppb(steps) / 1e9,
+                "honest": len(honest),
+                "honest_exact": sum(one.ppb == 0 for one in honest),
+                "honest_max": max(one.ppb for one in honest) / 1e9,
+                "false_rejects": sum(not one.accepted for one in honest),
+                "forged": len(forged),
+                "forged_min": min(one.ppb for one in forged) / 1e9,
+                "attacks_accepted": sum(one.accepted for one in forged),
+            }
+    return report
+
+
+def main() -> None:
+    """Measure, print a table, end with one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of every network")
+    parser.add_argument("--runs", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.runs:
+        for line in sys.stdin:
+            Run.parse(line).train()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), options.seeds)
+    for kind in (*HONEST, *ATTACKS):
+        for precision in PRECISIONS:
+            ppb = [one.ppb for one in found if (one.kind, one.precision) == (kind, precision)]
+            low, high = min(ppb) / 1e9, max(ppb) / 1e9
+            print(f"{kind:24} {precision:9} n={len(ppb):3}  {low:.2e} to {high:.2e}")
+    document = {
+        "benchmark": "provenance",
+        "software": describe_software(),
+        "device": describe_device(torch.device("cpu"), 1),
+        "rates": summary(found),
+    }
+    print(json.dumps(document, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
