@@ -24,7 +24,8 @@ CONFIG_FILE: Final = "pouw.toml"
 DEFAULT_RPC: Final = "http://127.0.0.1:8545"
 _PREFIX: Final = "POUW_"
 _SUFFIX: Final = "_FILE"
-_PATHS: Final = frozenset({"store", "home", "keystore"})
+_PATHS: Final = frozenset({"home", "keystore"})
+_ADDRESSES: Final = ("http://", "https://", "ipfs:")
 _NUMBERS: Final = frozenset({"confirmations", "from_block", "max_fee_gwei"})
 _MAX_FILE_BYTES: Final = 1 << 16
 
@@ -33,15 +34,16 @@ _MAX_FILE_BYTES: Final = 1 << 16
 class Settings:
     """Where the chain, the content and the keys are.
 
-    ``store`` is what others can read, ``home`` is private (journal, keys, unrevealed models).
-    ``confirmations``: blocks that make one count, itself included. ``from_block``: the
-    arena's deployment, where reading of its history begins; None: it is looked for.
-    ``max_fee_gwei``: the most that a unit of gas may cost.
+    ``store`` are the places of what others can read: written to the first, read from all; each a
+    folder, ``ipfs:ADDRESS`` (a daemon's RPC) or the URL of a gateway. ``home`` is private (journal,
+    keys, unrevealed models). ``confirmations``: blocks that make one count, itself included.
+    ``from_block``: the arena's deployment, where reading of its history begins; None: it is looked
+    for. ``max_fee_gwei``: the most that a unit of gas may cost.
     """
 
     rpc: str = field(default=DEFAULT_RPC, repr=False)
     arena: Address | None = None
-    store: Path = Path("pouw-store")
+    store: tuple[str, ...] = ("pouw-store",)
     home: Path = Path.home() / ".pouw"
     keystore: Path | None = None
     password: str | None = field(default=None, repr=False)
@@ -88,7 +90,14 @@ def merge(
     return Settings(**chosen)
 
 
+def is_folder(place: str) -> bool:
+    """Whether a place of content is a folder, not the address of a daemon or a gateway."""
+    return not place.startswith(_ADDRESSES)
+
+
 def _checked(name: str, value: Any) -> Any:
+    if name == "store":
+        return _places(value)
     if name in _NUMBERS:
         try:
             number = value if isinstance(value, int) else int(str(value))
@@ -108,6 +117,21 @@ def _checked(name: str, value: Any) -> Any:
             "rpc is not a JSON-RPC endpoint", hint=f"an address such as {DEFAULT_RPC}"
         )
     return str(value)
+
+
+def _places(value: Any) -> tuple[str, ...]:
+    """The places of content in a list, or in a text with commas between them.
+
+    A folder whose name has a comma can be named in a list, in the file.
+    """
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    places = tuple(str(part).strip() for part in parts)
+    if not places or not all(places):
+        raise ConfigError(
+            f"store names places of content, not {value!r}",
+            hint="folders, ipfs:ADDRESS and URLs of gateways with commas between, ours first",
+        )
+    return tuple(str(Path(one).expanduser()) if is_folder(one) else one for one in places)
 
 
 def checked_address(text: str) -> Address | None:
@@ -177,6 +201,11 @@ def _read_file(path: Path) -> dict[str, Any]:
     for name in _PATHS & values.keys():
         if isinstance(values[name], str):
             values[name] = path.parent / Path(values[name]).expanduser()
+    if "store" in values:
+        values["store"] = [
+            str(path.parent / place) if is_folder(place) else place
+            for place in _places(values["store"])
+        ]
     if isinstance(secret, str):
         values["password"] = _secret(path.parent / Path(secret).expanduser(), str(path))
     elif secret is not None:

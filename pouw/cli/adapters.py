@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from pouw.cli.loop import print_notice
-from pouw.config import Settings, checked_address
+from pouw.config import Settings, checked_address, is_folder
 from pouw.errors import ConfigError, JournalError
 from pouw.files import advice
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pouw.chain.outgoing import Outbox, Policy
     from pouw.chain.reading import ArenaReader
     from pouw.roles.base import Observer, Setup
+    from pouw.storage.local import LocalStore
+    from pouw.storage.store import Store
     from pouw.types import Address
 
 JOURNAL_FILE = "journal.sqlite"
@@ -101,14 +105,13 @@ def setup_for(settings: Settings) -> Iterator[Setup]:
     from pouw.journal import Journal
     from pouw.roles.base import Setup
     from pouw.roles.outbox import JournalOutbox
-    from pouw.storage.local import LocalStore
 
     home = private_folder(settings.home)
     with Journal(home / JOURNAL_FILE) as journal:
         arena = open_arena(settings, JournalOutbox(journal))
         yield Setup(
             arena=arena,
-            store=LocalStore(settings.store),
+            store=open_store(settings),
             home=home,
             journal=journal,
             confirmations=settings.confirmations,
@@ -120,16 +123,52 @@ def setup_for(settings: Settings) -> Iterator[Setup]:
 def observer_for(settings: Settings) -> Observer:
     """What a node is given: it looks on and needs no account."""
     from pouw.roles.base import Observer
-    from pouw.storage.local import LocalStore
 
     arena = open_reader(settings)
     return Observer(
         arena=arena,
-        store=LocalStore(settings.store),
+        store=open_store(settings),
         home=private_folder(settings.home),
         confirmations=settings.confirmations,
         from_block=first_block(settings, arena),
     )
+
+
+def open_store(settings: Settings) -> Store:
+    """The places of ``--store`` as one; what it connects to is let go when the command ends."""
+    from pouw.storage.mirrors import Mirrors
+
+    if len(settings.store) == 1 and is_folder(settings.store[0]):
+        return local_store(settings)
+    store = Mirrors([(place, _open_place(place)) for place in settings.store])
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(store.close)
+    return store
+
+
+def local_store(settings: Settings) -> LocalStore:
+    """The folder that is the first place of ``--store``; ConfigError where that is none."""
+    from pouw.storage.local import LocalStore
+
+    if not is_folder(settings.store[0]):
+        raise ConfigError(
+            f"this needs a folder, not {settings.store[0]}",
+            hint="name the folder of public content first: --store FOLDER",
+        )
+    return LocalStore(Path(settings.store[0]))
+
+
+def _open_place(place: str) -> Store:
+    from pouw.storage.gateway import GatewayStore
+    from pouw.storage.ipfs import IpfsStore
+    from pouw.storage.local import LocalStore
+
+    if is_folder(place):
+        return LocalStore(Path(place))
+    if place.startswith("ipfs:"):
+        return IpfsStore(place.removeprefix("ipfs:"))
+    return GatewayStore(place)
 
 
 def private_folder(path: Path) -> Path:

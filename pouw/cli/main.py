@@ -50,6 +50,7 @@ def _register() -> None:
         scoring,
         simulate,
         status,
+        store,
     )
     from pouw.cli.demo import command as demo
 
@@ -65,6 +66,7 @@ def _register() -> None:
         scoring.score,
         provenance.provenance,
         status.status,
+        store.store,
         arena.deploy,
         arena.sync,
         arena.finalize,

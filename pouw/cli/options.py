@@ -45,7 +45,11 @@ _SETTINGS: Final[dict[str, Callable[[Command], Command]]] = {
         type=click.IntRange(min=1),
         help="Most that a unit of gas may cost; fees are raised so far to meet a deadline.",
     ),
-    "store": click.option("--store", type=_PATH, help="Folder of public content."),
+    "store": click.option(
+        "--store",
+        metavar="PLACES",
+        help="Public content: folder, ipfs:ADDRESS or URL of a gateway; with commas, ours first.",
+    ),
     "home": click.option("--home", type=_PATH, help="Private folder: journal, unrevealed models."),
     "keystore": click.option(
         "--keystore",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pouw.cli.adapters import observer_for
+from pouw.cli.adapters import local_store, observer_for
 from pouw.cli.options import READER, Call, example, settings_options
 from pouw.cli.output import score, short
 from pouw.cli.values import SCORE
@@ -43,12 +43,11 @@ def prune(call: Call, keep: str, margin: int | None, dry_run: bool, grace: int) 
     from pouw.ledger.forkchoice import HIGH_ACCURACY_MARGIN_PPM
     from pouw.ledger.pruning import Keep
     from pouw.roles.prune import carry_out, plan
-    from pouw.storage.local import LocalStore
 
     observer = observer_for(call.settings)
     pruning = plan(observer, Keep(keep), HIGH_ACCURACY_MARGIN_PPM if margin is None else margin)
     if not dry_run:
-        store = LocalStore(call.settings.store)
+        store = local_store(call.settings)
         pruning = carry_out(observer, pruning, lambda: store.gc(grace))
     call.output.result(_document(pruning), lambda: _table(pruning))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pouw.cli.adapters import address_of_keystore, open_reader
+from pouw.cli.adapters import address_of_keystore, local_store, open_reader
 from pouw.cli.options import CHAIN, Call, example, settings_options
 from pouw.cli.output import amount, duration
 from pouw.cli.output import score as shown
@@ -112,12 +113,11 @@ def _title(settings: Settings, task: Task) -> str | None:
     """The title in the task's spec, where this machine's store has it."""
     from pouw.documents import TaskSpec
     from pouw.hashing import raw_cid
-    from pouw.storage.local import LocalStore
 
-    if not settings.store.is_dir():
+    if not Path(settings.store[0]).is_dir():
         return None
     try:
-        data = LocalStore(settings.store).get_bytes(raw_cid(task.spec_digest))
+        data = local_store(settings).get_bytes(raw_cid(task.spec_digest))
         return TaskSpec.parse(data).title
     except (ContentError, DocumentError):
         return None

@@ -87,6 +87,12 @@ def leaves(root: str, size: int, fetch: Fetch) -> Iterator[Link]:
         yield from _leaves_below(link, fetch)
 
 
+def file_bytes(root: str, fetch: Fetch) -> int:
+    """The size of the file ``root``, from its first block."""
+    data = fetch(root)
+    return len(data) if is_raw(root) else sum(link.size for link in decode_node(root, data))
+
+
 def unique_blocks(root: str, fetch: Fetch) -> Iterator[Link]:
     """Every block below the node ``root``, once each, children before their parent."""
     seen: set[tuple[str, int]] = set()

@@ -87,7 +87,7 @@ def test_read_settings__file_in_the_folder__is_found_and_its_paths_start_there(
     settings = read_settings({}, {}, tmp_path)
 
     assert settings.arena == ARENA
-    assert settings.store == tmp_path / "store"
+    assert settings.store == (str(tmp_path / "store"),)
     assert settings.home == Path("/elsewhere")
     assert settings.password == "correct horse"
 
@@ -118,3 +118,28 @@ def test_read_settings__broken_file__says_what_is_wrong(tmp_path: Path, text: st
 def test_read_settings__missing_named_file__is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml"):
         read_settings({"config": "none.toml"}, {}, tmp_path)
+
+
+def test_store__places_with_commas__are_taken_apart_and_only_folders_move(tmp_path: Path) -> None:
+    text = "content, ipfs:/ip4/127.0.0.1/tcp/5001,https://one.example"
+    (tmp_path / "pouw.toml").write_text(f'store = "{text}"\n')
+    places = ("ipfs:/ip4/127.0.0.1/tcp/5001", "https://one.example")
+
+    assert read_settings({}, {}, tmp_path).store == (str(tmp_path / "content"), *places)
+    assert read_settings({"store": text}, {}, tmp_path).store == ("content", *places)
+    assert read_settings({}, {"POUW_STORE": "a,b"}, tmp_path).store == ("a", "b")
+
+
+def test_store__list_in_the_file__may_name_a_folder_with_a_comma(tmp_path: Path) -> None:
+    (tmp_path / "pouw.toml").write_text('store = ["one, two", "https://one.example"]\n')
+
+    assert read_settings({}, {}, tmp_path).store == (
+        str(tmp_path / "one, two"),
+        "https://one.example",
+    )
+
+
+@pytest.mark.parametrize("value", ["", "a,,b", ",a", "a,"])
+def test_store__place_without_a_name__is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="store"):
+        merge({"store": value}, {}, {})

@@ -1,0 +1,231 @@
+"""An IPFS daemon of one's own, through its Kubo RPC: blocks in, blocks out, pins.
+
+Blocks are made here and handed over one by one (``block/put``), never by ``add``: daemons cut
+files in ways of their own. The daemon does what it is there for: it announces them, serves them
+and finds those of others. What it returns is hashed as from anybody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from pouw.errors import ConfigError, ContentError, ContentNotFound, ContentTooLarge
+from pouw.storage.block import LEAF_BYTES, check_block_size, cid_bytes, is_raw, verify_block
+from pouw.storage.network import NetworkStore
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SEARCH_SECONDS: Final = 20
+LOCAL_SECONDS: Final = 5
+TIMEOUT_SECONDS: Final = 120
+OLDEST_KUBO: Final = (0, 13)
+_UPLOAD_BYTES: Final = 1 << 18
+
+
+class IpfsStore(NetworkStore):
+    """``Store`` in the daemon whose RPC is at ``address``: a URL or a multiaddr.
+
+    A block that the daemon lacks is searched for in its network for ``search_seconds``. ConfigError
+    where the address, the client library or the daemon's version is of no use, ContentError where
+    nothing answers.
+    """
+
+    def __init__(self, address: str, search_seconds: int = SEARCH_SECONDS) -> None:
+        self._library = _library()
+        multiaddr, base, login = _parts(address)
+        self.name = f"ipfs:{address}" if login is None else f"ipfs:{multiaddr}"
+        self._search_seconds = search_seconds
+        try:
+            self._client = self._library.Client(
+                multiaddr,
+                base,
+                session=True,
+                chunk_size=_UPLOAD_BYTES,
+                timeout=TIMEOUT_SECONDS,
+                auth=login,
+            )
+        except self._library.exceptions.AddressError as error:
+            raise _not_an_address(address) from error
+        try:
+            self.version = self._checked_version()
+        except BaseException:
+            self.close()
+            raise
+
+    def put_block(self, cid: str, data: bytes) -> None:
+        """Keep one block; ContentMismatch where ``data`` does not hash to ``cid``."""
+        check_block_size(len(data), cid)
+        verify_block(cid, data)
+        # What Kubo calls cid-codec now; js-ipfs and older daemons know only this name for it.
+        options = {"format": "raw" if is_raw(cid) else "dag-pb", "mhtype": "sha2-256"}
+        with self._explained("keep block", cid):
+            answer = self._client.block.put(io.BytesIO(data), opts={**options, "version": "1"})
+        if answer.get("Key") != cid:
+            raise ContentError(
+                f"{self.name} ({self.version}) keeps block {cid} as {answer.get('Key')!r}", cid=cid
+            )
+
+    def get_block(self, cid: str) -> bytes:
+        """The verified bytes of one block, at most 1 MiB."""
+        cid_bytes(cid)
+        data = bytearray()
+        with (
+            self._explained("find block", cid, absent=True),
+            self._client.block.get(
+                cid, opts={"timeout": f"{self._search_seconds}s"}, stream=True
+            ) as pieces,
+        ):
+            for piece in pieces:
+                data += piece
+                if len(data) > LEAF_BYTES:
+                    raise ContentTooLarge(
+                        f"{self.name} sends more than {LEAF_BYTES} bytes for {cid}", cid=cid
+                    )
+        return verify_block(cid, bytes(data))
+
+    def has_block(self, cid: str) -> bool:
+        """Whether the daemon itself has the block: nothing is searched for, nothing verified."""
+        cid_bytes(cid)
+        try:
+            with self._explained("look for block", cid, absent=True):
+                self._client.block.stat(
+                    cid, opts={"offline": "true", "timeout": f"{LOCAL_SECONDS}s"}
+                )
+        except ContentNotFound:
+            return False
+        return True
+
+    def pin(self, cid: str) -> None:
+        """Keep the file or document until it is unpinned, fetching what the daemon lacks.
+
+        ContentNotFound where it is not found for ``search_seconds``.
+        """
+        cid_bytes(cid)
+        with self._explained("pin", cid, absent=True):
+            self._client.pin.add(cid, opts={"timeout": f"{self._search_seconds}s"})
+
+    def unpin(self, cid: str) -> None:
+        """Let the file or document go at the next collection; no error where it was not pinned."""
+        cid_bytes(cid)
+        try:
+            with self._explained("unpin", cid):
+                self._client.pin.rm(cid)
+        except ContentError as error:
+            if "not pinned" not in str(error):
+                raise
+
+    def pins(self) -> frozenset[str]:
+        """The CIDs that are pinned; pins of another kind than ours are left out."""
+        with self._explained("list the pins"):
+            listed = self._client.pin.ls(type="recursive", opts={"cid-base": "base32"})
+            return frozenset(cid for cid in listed["Keys"] if _is_ours(cid))
+
+    def close(self) -> None:
+        """Let go of connections; a store that is used again opens new ones."""
+        self._client.close()
+
+    def _checked_version(self) -> str:
+        with self._explained("tell its version"):
+            answer = self._client.version()
+            version = str(answer["Version"])
+        if "ipfs-core" in answer:
+            return f"js-ipfs {version}"
+        try:
+            numbers = tuple(int(part) for part in version.split("-")[0].split("."))
+        except ValueError:
+            numbers = ()
+        if numbers < OLDEST_KUBO:
+            raise ConfigError(
+                f"{self.name} is version {version} of Kubo, which does not know our blocks",
+                hint="update it: {}.{} or later works".format(*OLDEST_KUBO),
+            )
+        return f"Kubo {version}"
+
+    @contextlib.contextmanager
+    def _explained(self, what: str, cid: str = "", *, absent: bool = False) -> Iterator[None]:
+        """Errors of the client as ours; with ``absent``, a refusal means that it is not there."""
+        errors = self._library.exceptions
+        doing = f"{self.name} cannot {what} {cid}".rstrip()
+        try:
+            yield
+        except errors.ErrorResponse as error:
+            kind = ContentNotFound if absent else ContentError
+            raise kind(f"{doing}: {error}", cid=cid or None) from error
+        except errors.StatusError as error:
+            raise self._refused(doing, error, cid) from error
+        except errors.TimeoutError as error:
+            kind = ContentNotFound if absent else ContentError
+            raise kind(f"{doing}: no answer in {TIMEOUT_SECONDS} s", cid=cid or None) from error
+        except errors.ConnectionError as error:
+            raise ContentError(
+                f"{self.name} does not answer",
+                cid=cid or None,
+                hint="start it with `ipfs daemon`, or name another place with --store",
+            ) from error
+        except (errors.Error, OSError, KeyError) as error:  # requests' own errors are OSErrors
+            raise ContentError(
+                f"{doing}: it answers nonsense: {error}",
+                cid=cid or None,
+                hint="is the address that of the RPC (Addresses.API), not of the gateway?",
+            ) from error
+
+    def _refused(self, doing: str, error: Any, cid: str) -> ContentError:
+        status = error.original.response.status_code
+        hint = "is the address that of the RPC (Addresses.API), not of the gateway?"
+        if status in (401, 403):
+            hint = "its API.Authorizations or API.HTTPHeaders do not let this client in"
+        return ContentError(f"{doing}: refused with status {status}", cid=cid or None, hint=hint)
+
+
+def _library() -> ModuleType:
+    """ipfshttpclient, which is an extra."""
+    try:
+        import ipfshttpclient
+    except ImportError as error:
+        raise ConfigError(
+            "an IPFS daemon needs a client library that is not installed",
+            hint="pip install 'pouw[ipfs]'",
+        ) from error
+    # It hands urllib3 an argument that has had no meaning for years.
+    warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning, "urllib3")
+    library: ModuleType = ipfshttpclient
+    return library
+
+
+def _parts(address: str) -> tuple[str, str, tuple[str, str] | None]:
+    """Multiaddr, base path and login (name, password) of the RPC at ``address``."""
+    if address.startswith("/"):
+        return address, "api/v0", None
+    parts = urlsplit(address)
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise _not_an_address(address)
+    kind = "ip6" if ":" in host else "ip4" if host.replace(".", "").isdigit() else "dns"
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise _not_an_address(address) from error
+    login = (parts.username, parts.password or "") if parts.username else None
+    base = parts.path.strip("/") or "api/v0"
+    return f"/{kind}/{host}/tcp/{port}/{parts.scheme}", base, login
+
+
+def _not_an_address(address: str) -> ConfigError:
+    return ConfigError(
+        f"not the address of an IPFS daemon's RPC: {address!r}",
+        hint="an address such as ipfs:http://127.0.0.1:5001 or ipfs:/ip4/127.0.0.1/tcp/5001",
+    )
+
+
+def _is_ours(cid: str) -> bool:
+    try:
+        cid_bytes(cid)
+    except ContentError:
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""Several places as one store: written to the first, read from all, believed none.
+
+A block is asked for at one place after the other until one sends bytes that hash to its CID. A
+place that lied, broke off or made us wait for nothing is asked last for a while, so a dead mirror
+costs one timeout, not one a block. That a mirror lies says nothing about the content, hence the
+error in the end is always ContentNotFound, with what every place answered.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pouw.errors import ContentError, ContentMismatch, ContentNotFound, ContentTooLarge
+from pouw.parallel import in_order
+from pouw.storage.block import is_raw
+from pouw.storage.network import NetworkStore
+from pouw.storage.store import Store
+from pouw.storage.unixfs import unique_blocks
+
+LIE_SECONDS: Final = 600.0
+FAULT_SECONDS: Final = 15.0
+_SLOW_SECONDS: Final = 1.0
+_REST_FACTOR: Final = 20
+
+
+@dataclass(slots=True)
+class _Place:
+    name: str
+    store: Store
+    rests_until: float = 0.0
+
+
+class Mirrors(NetworkStore):
+    """``Store`` over ``places`` (name and store each): the first is ours, the others only read."""
+
+    def __init__(
+        self,
+        places: Sequence[tuple[str, Store]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._places = [_Place(name, store) for name, store in places]
+        self._own = self._places[0].store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.name = ",".join(place.name for place in self._places)
+
+    def put_block(self, cid: str, data: bytes) -> None:
+        """Keep one block in the first place."""
+        self._own.put_block(cid, data)
+
+    def get_block(self, cid: str) -> bytes:
+        """The verified bytes of one block, from the first place that has them."""
+        return bytes(self.fetch(cid))
+
+    def fetch(self, cid: str) -> bytes | memoryview:
+        """As ``get_block``; the bytes hold until the same thread fetches again."""
+        answers = []
+        for place in self._order():
+            begun = self._clock()
+            try:
+                store = place.store
+                data = store.fetch(cid) if isinstance(store, NetworkStore) else store.get_block(cid)
+            except ContentError as error:
+                self._rest(place, error, self._clock() - begun)
+                answers.append(f"{place.name}: {error}")
+            else:
+                return data
+        raise ContentNotFound(
+            f"no place has {cid}: {'; '.join(answers)}",
+            cid=cid,
+            hint="is whoever should serve it online? Further places can be named with --store",
+        )
+
+    def has_block(self, cid: str) -> bool:
+        """Whether any place says that it has the block; nothing is verified."""
+        return any(_has(place.store, cid) for place in self._places)
+
+    def has(self, cid: str) -> bool:
+        """Whether one of the places has every block of it (not whether it is sound)."""
+        return any(place.store.has(cid) for place in self._places) or super().has(cid)
+
+    def pin(self, cid: str) -> None:
+        """Bring to the first place what it lacks, and pin it there."""
+        if len(self._places) > 1 and not self._own.has(cid):
+            self._bring(cid)
+        self._own.pin(cid)
+
+    def unpin(self, cid: str) -> None:
+        """Let it go from the first place at the next collection."""
+        self._own.unpin(cid)
+
+    def pins(self) -> frozenset[str]:
+        """The CIDs that are pinned in the first place."""
+        return self._own.pins()
+
+    def close(self) -> None:
+        """Let go of connections; a store that is used again opens new ones."""
+        for place in self._places:
+            if isinstance(place.store, NetworkStore):
+                place.store.close()
+
+    def _bring(self, cid: str) -> None:
+        """Copy the blocks that the first place lacks, the root last."""
+
+        def bring(block: str) -> None:
+            if not _has(self._own, block):
+                self._own.put_block(block, self.get_block(block))
+
+        if not is_raw(cid):
+            below = (link.cid for link in unique_blocks(cid, self.get_block))
+            for _ in in_order(bring, below):
+                pass
+        bring(cid)
+
+    def _order(self) -> list[_Place]:
+        """As they were named, those that rest last."""
+        now = self._clock()
+        with self._lock:
+            return sorted(self._places, key=lambda place: max(0.0, place.rests_until - now))
+
+    def _rest(self, place: _Place, error: ContentError, waited_seconds: float) -> None:
+        if isinstance(error, ContentMismatch | ContentTooLarge):
+            rest = LIE_SECONDS
+        elif not isinstance(error, ContentNotFound):
+            rest = FAULT_SECONDS
+        elif waited_seconds > _SLOW_SECONDS:
+            rest = 0.0
+        else:
+            return
+        with self._lock:
+            place.rests_until = self._clock() + max(rest, _REST_FACTOR * waited_seconds)
+
+
+def _has(store: Store, block: str) -> bool:
+    try:
+        return store.has_block(block) if isinstance(store, NetworkStore) else store.has(block)
+    except ContentError:
+        return False
