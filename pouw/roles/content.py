@@ -65,7 +65,7 @@ def open_archive(
     plain = folder / f"{kind}.tar"
     staged = folder / f"{kind}.opening"
     shutil.rmtree(staged, ignore_errors=True)
-    open_file(sealed, plain, key)
+    open_file(sealed, plain, key, key_hash if kind == "train" else data_key_of(key))
     unpack(plain, staged, Limits(files=MAX_ARCHIVE_FILES, bytes=archive.bytes))
     plain.unlink()
     _check_dataset(read_dataset(staged), spec, kind)

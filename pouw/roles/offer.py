@@ -16,7 +16,7 @@ from pouw.ml.examine import examine
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
 from pouw.ml.split import divide, write_split
-from pouw.sealing import seal_file
+from pouw.sealing import Sealing
 from pouw.storage.store import Store
 
 TEST_FRACTION_PPM = 250_000
@@ -98,7 +98,7 @@ def _archives(
 
 
 def _seal(folder: Path, cases: int, key: bytes, store: Store, say: Progress) -> Archive:
-    plain, sealed = folder.with_suffix(".tar"), folder.with_suffix(".sealed")
+    plain = folder.with_suffix(".tar")
     size = pack(folder, plain)
     shutil.rmtree(folder)
     done = 0
@@ -108,8 +108,7 @@ def _seal(folder: Path, cases: int, key: bytes, store: Store, say: Progress) -> 
         done += more
         say(f"seal {folder.name}", done, size)
 
-    seal_file(plain, sealed, key, count)
+    with Sealing(plain, key, count) as sealing:
+        stored = store.put_leaves(sealing)
     plain.unlink()
-    stored = store.put_file(sealed)
-    sealed.unlink()
     return Archive(cid=stored.cid, bytes=stored.bytes, cases=cases)

@@ -138,7 +138,8 @@ class FileLeaves:
         self._thread = threading.local()
         with self._explained():
             self._file = path.open("rb", buffering=0)
-            self.bytes = os.fstat(self._file.fileno()).st_size
+            self._state = self._look()
+        self.bytes = self._state[0]
 
     def __enter__(self) -> Self:
         return self
@@ -157,8 +158,12 @@ class FileLeaves:
 
     def finish(self) -> None:
         """As ``Leaves.finish``."""
-        if os.fstat(self._file.fileno()).st_size != self.bytes:
+        if self._look() != self._state:
             raise self._changed()
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def _buffer(self) -> memoryview:
         # Fresh memory for every leaf would cost more than reading it.
