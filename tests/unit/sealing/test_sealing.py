@@ -26,7 +26,9 @@ from pouw.sealing import (
     open_file,
     sealed_size,
 )
+from pouw.storage.cid import cid_of_file
 
+ROOT = Path(__file__).parents[3]
 KEY = bytes(range(32))
 HASH = keccak(KEY)
 CHUNK = 1 << 20
@@ -69,6 +71,27 @@ def test_open_file__vector_of_the_documentation__opens(tmp_path: Path) -> None:
     path.write_bytes(VECTOR)
     open_file(path, tmp_path / "plain", KEY, HASH)
     assert (tmp_path / "plain").read_bytes() == b"proof of useful work"
+
+
+VECTORS = {
+    b"proof of useful work": "bafkreigx2hgoicousxryu6pibzw3rkhix3bdwoaaio33gemtnyxrtbjafa",
+    b"": "bafkreihm44c66nvrthzs7gjmsn4nbzusmx3hvs75vjzjk3arkzj24n64t4",
+    bytes(1048497): "bafybeigg7jhvamfjwogni74n23ecmqno5a7dwhh6mash6qjgsie4bpldtu",
+}
+
+
+@pytest.mark.parametrize(("data", "cid"), VECTORS.items(), ids=map(len, VECTORS))
+def test_sealing__vectors_of_the_documentation__are_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, cid: str
+) -> None:
+    monkeypatch.setattr("secrets.token_bytes", lambda size: b"\xa5" * size)
+    path = sealed(tmp_path, data)
+    assert cid_of_file(path) == cid
+    assert independent_open(path.read_bytes(), KEY) == data
+    ends = {min(end, path.stat().st_size) for end in (CHUNK, 2 * CHUNK)}
+    documented = (ROOT / "docs/protocol.md").read_text()
+    for expected in (cid, *(path.read_bytes()[end - 16 : end].hex() for end in ends)):
+        assert f"`{expected}`" in documented
 
 
 @pytest.mark.parametrize("size", SIZES)
