@@ -71,7 +71,7 @@ def compare(call: Call, chains: tuple[str, ...]) -> None:
 def _read(chain: str, settings: Settings) -> HeaderFile:
     """The headers behind an endpoint or in a file."""
     from pouw.ledger.headerfile import HeaderFile
-    from pouw.roles.node import read_history
+    from pouw.roles.follow import read_history
 
     if chain.startswith(("http://", "https://")):
         # Not the node's own index: it follows one chain, and this may be another.
@@ -123,7 +123,7 @@ def confirmations(call: Call, number: int, margin: int | None) -> None:
     from pouw.ledger.forkchoice import HIGH_ACCURACY_MARGIN_PPM
     from pouw.ledger.forkchoice import confirmations as confirming
     from pouw.ledger.headerfile import HeaderFile
-    from pouw.roles.node import read_history
+    from pouw.roles.follow import read_history
     from pouw.types import RoundNumber
 
     headers = HeaderFile.of(read_history(observer_for(call.settings))).verified().headers

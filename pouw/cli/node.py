@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pouw.ledger.headerfile import HeaderFile
-    from pouw.roles.node import AuditReport, Rescore
+    from pouw.roles.node import AuditReport
 
 
 @click.group()
@@ -31,7 +31,12 @@ node.add_command(confirmations)
 node.add_command(prune)
 
 
-@node.command(epilog=example("pouw node audit --config node.toml --rescore all"))
+@node.command(
+    epilog=example(
+        "pouw node audit --config node.toml --rescore all",
+        "pouw node audit --from 100 --provenance --ray 10.0.0.5:6379",
+    )
+)
 @settings_options(*READER, "home")
 @click.option(
     "--rescore",
@@ -50,10 +55,25 @@ node.add_command(prune)
     help="Report and score from this round on; the rules are replayed from the first.",
 )
 @click.option(
+    "--provenance",
+    is_flag=True,
+    help="Train segments of winners again, where their task asks for provenance.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Score the cases of a model in so many processes.",
+)
+@click.option("--ray", metavar="ADDRESS", help="Score on the Ray cluster there (long histories).")
+@click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the report (JSON)."
 )
 @click.pass_context
-def audit(ctx: click.Context, call: Call, rescore: Rescore, first: int, out: Path | None) -> None:
+def audit(
+    ctx: click.Context, /, call: Call, *, first: int, out: Path | None, **options: Any
+) -> None:
     """Replay the arena's history, recheck every header, payment and winning model.
 
     Exit code 0: all agrees; 2: something is false or altered, and is named; 3: nothing false, but
@@ -61,10 +81,14 @@ def audit(ctx: click.Context, call: Call, rescore: Rescore, first: int, out: Pat
     """
     import json
 
+    from pouw.roles.capacity import OracleOptions
+    from pouw.roles.node import AuditOptions
     from pouw.roles.node import audit as audit_rounds
 
+    scoring = OracleOptions(processes=options["processes"], ray=options["ray"])
+    chosen = AuditOptions(options["rescore"], first, options["provenance"], scoring)
     with bar() as progress:
-        report = audit_rounds(observer_for(call.settings), rescore, progress, first)
+        report = audit_rounds(observer_for(call.settings), chosen, progress)
     document = report.to_json()
     if out is not None:
         out.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
@@ -135,7 +159,7 @@ def sync(call: Call) -> None:
 def headers(call: Call) -> None:
     """The hash-linked headers of all closed rounds, with the tasks each left unfinished."""
     from pouw.ledger.headerfile import HeaderFile
-    from pouw.roles.node import read_history
+    from pouw.roles.follow import read_history
 
     file = HeaderFile.of(read_history(observer_for(call.settings)))
     call.output.result(file.model_dump(mode="json", by_alias=True), lambda: _headers(file))

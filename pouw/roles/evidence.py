@@ -13,7 +13,7 @@ from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge, Docum
 from pouw.events import Revealed
 from pouw.roles.content import fetch_manifest
 from pouw.storage.store import Store
-from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, Verdict
+from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, TaskId, Verdict
 
 Reason = Literal["score", "bound", "unavailable", "manifest", "caps", "model"]
 VERDICTS: Final[dict[Verdict, Literal["winner", "no-true-claim", "invalid"]]] = {
@@ -85,7 +85,7 @@ def judge_manifest(
     model = folder / f"{event.miner}.safetensors"
     try:
         manifest = fetch_manifest(store, event.manifest_digest)
-        fault = manifest_fault(manifest, event, task, number, spec)
+        fault = manifest_fault(manifest, event.miner, task.task_id, number, spec)
         if fault is None and manifest.model.bytes > spec.caps.model_bytes:
             detail = f"the model has {manifest.model.bytes} bytes, {spec.caps.model_bytes} allowed"
             return judged_score(event, None, "caps", detail, ()), model
@@ -105,15 +105,15 @@ def judge_manifest(
 
 
 def manifest_fault(
-    manifest: Manifest, event: Revealed, task: Task, number: RoundNumber, spec: TaskSpec
+    manifest: Manifest, miner: Address, task_id: TaskId, number: RoundNumber, spec: TaskSpec
 ) -> str | None:
-    """Why the manifest does not belong to this reveal of this task, or None.
+    """Why the manifest does not belong to the miner's reveal in this round, or None.
 
     Its checkpoints are looked at by ``pouw.roles.provenance``.
     """
-    if (manifest.task, manifest.round) != (task.task_id, number):
+    if (manifest.task, manifest.round) != (task_id, number):
         return f"it is for task {manifest.task}, round {manifest.round}"
-    if manifest.miner.lower() != event.miner.lower():
+    if manifest.miner.lower() != miner.lower():
         return f"it is {manifest.miner}'s"
     if manifest.network != spec.network:
         return "its network is not the one of the spec"

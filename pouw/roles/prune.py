@@ -12,7 +12,7 @@ from pouw.hashing import raw_cid
 from pouw.ledger.pruning import Keep, Retention, retentions
 from pouw.roles.base import Observer
 from pouw.roles.content import fetch_manifest, fetch_spec
-from pouw.roles.node import read_history
+from pouw.roles.follow import read_history
 from pouw.storage.store import Store
 
 Collect = Callable[[], int]

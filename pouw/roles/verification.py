@@ -13,7 +13,7 @@ from pouw.errors import ContentError, ContentNotFound, LedgerError
 from pouw.ledger.history import RevealRecord, RoundRecord
 from pouw.roles.base import Observer
 from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
-from pouw.roles.node import read_history
+from pouw.roles.follow import read_history
 from pouw.roles.provenance import (
     Claim,
     Progress,
@@ -59,6 +59,19 @@ class Verification:
             return 2
         return 3 if self.missing or "undecided" in outcomes else 0
 
+    @property
+    def summary(self) -> str:
+        """What speaks against it, or why that cannot be told, in one line."""
+        if self.fault or self.missing:
+            return self.fault or self.missing or ""
+        segments = self.replay.segments if self.replay else ()
+        told = [
+            f"steps {one.begin_step} to {one.end_step}: {one.outcome}"
+            for one in segments
+            if one.outcome not in ("exact", "close")
+        ]
+        return ", ".join(told) or "nothing speaks against it"
+
     def to_json(self) -> dict[str, Any]:
         """The finding as one JSON document."""
         document = asdict(self)
@@ -69,7 +82,17 @@ class Verification:
 def verify(observer: Observer, options: VerifyOptions, say: Progress | None = None) -> Verification:
     """Check links, then train drawn segments again; LedgerError where there is no such reveal."""
     record = _round(observer, options.number)
-    reveal = _reveal(record, options.miner)
+    return verify_reveal(observer, record, _reveal(record, options.miner), options.segments, say)
+
+
+def verify_reveal(
+    observer: Observer,
+    record: RoundRecord,
+    reveal: RevealRecord,
+    segments: int | None = None,
+    say: Progress | None = None,
+) -> Verification:
+    """As `verify`, of a reveal that is at hand."""
     store = observer.store
     spec = fetch_spec(store, record.task.spec_digest)
     claim = Claim(
@@ -89,12 +112,12 @@ def verify(observer: Observer, options: VerifyOptions, say: Progress | None = No
             fault = recipe_fault(claim, record.data_key)
             if fault is None:
                 fault = links_fault(claim, store, replayer, scratch, say)
-            segments = _segments(claim, record, options)
-            if fault is None and segments:
+            drawn = _segments(claim, record, segments)
+            if fault is None and drawn:
                 data = open_archive(
                     store, spec, "train", record.data_key, record.task.key_hash, scratch
                 )
-                plan = ReplayPlan(data, segments)
+                plan = ReplayPlan(data, drawn)
                 replay = replay_segments(claim, plan, store, replayer, scratch, say)
     except ContentNotFound as error:
         missing = str(error)
@@ -128,9 +151,8 @@ def _reveal(record: RoundRecord, miner: Address | None) -> RevealRecord:
     return reveal
 
 
-def _segments(claim: Claim, record: RoundRecord, options: VerifyOptions) -> Sequence[int]:
+def _segments(claim: Claim, record: RoundRecord, wanted: int | None) -> Sequence[int]:
     count = len(claim.manifest.checkpoints)
-    wanted = options.segments
     if wanted is None:
         provenance = claim.spec.provenance
         wanted = provenance.segments if provenance.policy == "replay" else count

@@ -12,9 +12,12 @@ from theatre import MINER_BOND, REWARD, OverClaimer, Theatre, play
 from pouw.documents import Evidence
 from pouw.hashing import raw_cid
 from pouw.ledger.pruning import Keep
+from pouw.roles.capacity import OracleOptions, open_scoring
 from pouw.roles.content import fetch_manifest
-from pouw.roles.node import AuditReport, Result, audit, read_history
+from pouw.roles.follow import read_history
+from pouw.roles.node import AuditOptions, AuditReport, Result, audit
 from pouw.roles.prune import carry_out, plan
+from pouw.roles.rescoring import Problem, Rescorer
 from pouw.roles.verification import VerifyOptions, verify
 from pouw.storage.local import LocalStore
 from pouw.types import ZERO_ADDRESS, Address, EntryState, RoundNumber, TaskId, Verdict
@@ -52,7 +55,7 @@ def story(rpc_url: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
     finally:
         for member in cast:
             member.close()
-    report = audit(theatre.observer("node"), rescore="all")
+    report = audit(theatre.observer("node"), AuditOptions("all"))
     return Story(theatre, flat, poor, rich, report)
 
 
@@ -135,7 +138,7 @@ def test_audit__one_byte_of_the_winner_changed__names_round_and_block(story: Sto
     try:
         path.chmod(0o644)
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        report = audit(theatre.observer("doubter"), rescore="winners", first=ROUNDS[1])
+        report = audit(theatre.observer("doubter"), AuditOptions(first=ROUNDS[1]))
     finally:
         path.write_bytes(whole)
     assert report.exit_code == 2
@@ -152,7 +155,7 @@ def test_audit__manifest_gone__not_recheckable(story: Story) -> None:
     path = theatre.store.path_of(raw_cid(reveal.manifest_digest))
     kept = path.rename(path.with_suffix(".kept"))
     try:
-        report = audit(theatre.observer("late"), rescore="winners")
+        report = audit(theatre.observer("late"))
     finally:
         kept.rename(path)
     assert report.exit_code == 3
@@ -176,10 +179,46 @@ def test_prune__best__leaves_an_audit_that_says_what_it_cannot_rescore(
 
     assert done.blocks
     assert not any(store.has(cid) for one in planned.models for cid in one.cids)
-    assert audit(observer, rescore="winners").exit_code == 0
-    report = audit(observer, rescore="all")
+    assert audit(observer).exit_code == 0
+    report = audit(observer, AuditOptions("all"))
     assert report.exit_code == 3
     problems = [problem for one in report.rounds for problem in one.problems]
     assert problems
     assert not any(problem.recheckable for problem in problems)
     assert plan(observer, Keep.BEST, 10_000).freed_bytes == 0
+
+
+def forged(story: Story, number: RoundNumber, **change: int | bytes) -> tuple[Problem, ...]:
+    """What rescoring finds once the winner's reveal of a round was changed."""
+    theatre = story.theatre
+    observer = theatre.observer("auditor")
+    record = read_history(observer).rounds[number]
+    reveals = tuple(
+        replace(one, **change) if one.miner == record.winner else one for one in record.reveals
+    )
+    scoring = open_scoring(OracleOptions(), observer.home)
+    try:
+        rescorer = Rescorer(observer, observer.home, scoring)
+        return rescorer.recheck(replace(record, reveals=reveals), "winners").problems
+    finally:
+        scoring.end()
+
+
+def test_rescore__committee_paid_a_false_claim__is_a_lie(story: Story) -> None:
+    (problem,) = forged(story, ROUNDS[0], claim=1_000_000)
+    assert (problem.rule, problem.recheckable) == ("score", True)
+    assert "claimed 1000000, measured" in problem.detail
+
+
+def test_rescore__a_little_below_the_claim__is_marginal_and_no_lie(story: Story) -> None:
+    one = story.report.rounds[0]
+    assert one.measured_ppm is not None
+    assert forged(story, ROUNDS[0], claim=one.measured_ppm + 999) == ()
+    assert len(forged(story, ROUNDS[0], claim=one.measured_ppm + 1_000)) == 1
+
+
+def test_rescore__somebody_elses_model__is_a_lie(story: Story) -> None:
+    record = read_history(story.theatre.observer("auditor")).rounds[ROUNDS[0]]
+    other = next(one for one in record.reveals if one.miner != record.winner)
+    (problem,) = forged(story, ROUNDS[0], manifest_digest=other.manifest_digest)
+    assert problem == Problem("manifest", f"it is {other.miner}'s")

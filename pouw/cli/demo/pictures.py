@@ -29,7 +29,7 @@ from pouw.ml.requests import PROGRESS_FILE, Progress, ScoringRequest
 from pouw.ml.scoring import Scorer
 from pouw.roles.base import Observer
 from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
-from pouw.roles.node import read_history
+from pouw.roles.follow import read_history
 from pouw.types import SCORE_ONE_PPM, Address, Verdict
 
 if TYPE_CHECKING:
