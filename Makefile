@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test lint gas mutation coverage slither halmos bench-deadline bench-train bench-oracle fuzz-models bench-audit contracts clean
+.PHONY: help demo test lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-oracle fuzz-models bench-audit contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ fuzz-models: .venv/.demo ## 100,000 mutated model files against the loader
 
 bench-audit: .venv/.test node_modules/.installed ## Reading and auditing 10,000 rounds, beside web3.py
 	$(BIN)/python -m benchmarks.audit
+
+invariants-long: .venv/.test node_modules/.installed ## Play the invariants for 10,000,000 calls (about 20 minutes; goes on after a kill)
+	$(BIN)/python tests/forge/invariants.py --calls 10000000
+
+differential-long: .venv/.test ## Play 10,000 random histories on contract and model (about 10 minutes)
+	$(BIN)/python tests/unit/ledger/histories.py --sequences 10000
 
 contracts: .venv/.test node_modules/.installed ## Compile and export the contracts' artifacts
 	$(BIN)/ape run export_artifacts

@@ -1,4 +1,4 @@
-"""The model and the real contract (py-evm), called side by side and compared call by call."""
+"""The model and the real contract, called side by side and compared call by call."""
 
 from __future__ import annotations
 
@@ -6,93 +6,29 @@ from collections import Counter
 from dataclasses import astuple
 from typing import Any
 
-from eth.db.atomic import AtomicDB
-from eth.rlp.headers import BlockHeader
-from eth.vm.chain_context import ChainContext
-from eth.vm.forks.cancun import CancunVM
-from eth.vm.spoof import SpoofTransaction
-from eth_abi import encode
-from eth_utils import to_canonical_address, to_checksum_address
-from ledger_stage import CHAIN_ID, PARAMETERS, START, STRANGER
+from ledger_evms import Evm, Revm
+from ledger_stage import CHAIN_ID, PARAMETERS
 
-from pouw.chain.abi import artifact, reverted
-from pouw.chain.logs import decode_logs
-from pouw.errors import ChainUnavailable, Reverted
+from pouw import hashing
+from pouw.errors import Reverted
 from pouw.events import Credited, Event
+from pouw.ledger.history import History, RoundRecord, TaskState
 from pouw.ledger.model import Arena, Call
-from pouw.types import Address, Parameters
-
-GAS = 16_000_000
-
-
-class Evm:
-    """One contract on one state; time is whatever the call says."""
-
-    def __init__(self, parameters: Parameters) -> None:
-        self._context = ChainContext(CHAIN_ID)
-        before = BlockHeader(difficulty=0, block_number=0, gas_limit=30_000_000, timestamp=START)
-        self._state = CancunVM.build_state(AtomicDB(), before, self._context)
-        self._genesis = CancunVM.create_genesis_header(
-            difficulty=0,
-            gas_limit=30_000_000,
-            timestamp=START,
-            state_root=self._state.state_root,
-            coinbase=bytes(20),
-            mix_hash=bytes(32),
-            nonce=bytes(8),
-        )
-        self._number = 0
-        fields = encode(artifact().constructor, [astuple(parameters)])
-        done = self._apply(STRANGER.address, START, b"", artifact().bytecode + fields, 0)
-        assert not done.is_error, done.error
-        self.address = Address(to_checksum_address(done.msg.storage_address))
-
-    def call(self, sender: Address, time: int, name: str, arguments: tuple[Any, ...], value: int):
-        """The call's events and output; Reverted as the package's client reads it."""
-        data = artifact().functions[name].encode(*arguments)
-        to = to_canonical_address(self.address)
-        done = self._apply(sender, time, to, data, value)
-        if done.is_error:
-            raise reverted(done.output)
-        logs = [
-            {
-                "address": to_checksum_address(account),
-                "topics": ["0x" + topic.to_bytes(32, "big").hex() for topic in topics],
-                "data": "0x" + body.hex(),
-                "blockNumber": hex(self._number),
-                "blockHash": "0x" + "00" * 32,
-                "logIndex": hex(place),
-                "transactionHash": "0x" + "00" * 32,
-            }
-            for place, (account, topics, body) in enumerate(done.get_log_entries())
-        ]
-        return decode_logs(logs, self.address, ChainUnavailable("malformed")), done.output
-
-    def view(self, name: str, *arguments: Any) -> tuple[Any, ...]:
-        _, output = self.call(STRANGER.address, START, name, arguments, 0)
-        return artifact().functions[name].decode(output)
-
-    def _apply(self, sender: Address, time: int, to: bytes, data: bytes, value: int) -> Any:
-        self._number += 1
-        header = self._genesis.copy(block_number=self._number, timestamp=time, base_fee_per_gas=0)
-        state = self._state
-        state.execution_context = CancunVM.create_execution_context(header, (), self._context)
-        account = to_canonical_address(sender)
-        state.set_balance(account, 10**30)
-        unsigned = CancunVM.create_unsigned_transaction(
-            nonce=state.get_nonce(account), gas_price=0, gas=GAS, to=to, value=value, data=data
-        )
-        done = state.apply_transaction(SpoofTransaction(unsigned, from_=account))
-        state.lock_changes()
-        return done
+from pouw.ledger.replay import replay
+from pouw.types import ZERO_ADDRESS, ZERO_WORD, Address, EntryState, Parameters, Verdict
 
 
 class Twin(Arena):
-    """The model, which plays each call on the contract, too, and compares."""
+    """The model, which plays each call on the contract, too, and compares.
 
-    def __init__(self, parameters: Parameters = PARAMETERS) -> None:
-        self.evm = Evm(parameters)
+    ``hint`` goes along where the contract wants one; ``logs`` are the contract's own.
+    """
+
+    def __init__(self, parameters: Parameters = PARAMETERS, evm: type[Evm] = Revm) -> None:
+        self.evm = evm(parameters)
         self.compared = 0
+        self.hint = 0
+        self.logs: list[Event] = []
         super().__init__(parameters, CHAIN_ID, self.evm.address)
 
     def compare(self, name: str, method: Any, call: Call, arguments: tuple[Any, ...]) -> Any:
@@ -110,17 +46,19 @@ class Twin(Arena):
             if refusal is not None and name in ("publish", "topUp", "reveal", "challenge"):
                 value = _meant(self, name, arguments)
         if name in ("publish", "topUp"):
-            arguments = (*arguments, 0)
+            arguments = (*arguments, self.hint)
         refused: Reverted | None = None
         logs: list[Event] = []
         try:
-            logs, _ = self.evm.call(call.sender, call.time, name, arguments, value)
+            logs = self.evm.call(call.sender, call.time, name, arguments, value)
         except Reverted as error:
             refused = error
         assert str(refused) == str(refusal), f"{name}{arguments}: contract against model"
         if refusal is not None:
             raise refusal
-        assert _told(logs) == _told(self.books.events[before:])
+        self.logs += logs
+        assert _told(logs) == _told(self.books.events[before:]), f"{name}{arguments}: events"
+        assert self.evm.balance() == self.books.balance, f"{name}{arguments}: balance"
         self.compared += 1
         return result
 
@@ -137,8 +75,84 @@ class Twin(Arena):
             assert _plain(self.evm.view("rounds", number)[0]) == _plain(astuple(this)[1:])
             for miner, entry in self.entries[number].items():
                 assert self.evm.view("entries", number, miner)[0] == astuple(entry)
+        for (number, verdict, winner), seats in self.votes.items():
+            assert self.evm.view("votes", number, verdict, winner) == (seats,)
         for account in self.books.credits:
             assert self.evm.view("credits", account) == (self.books.credits[account],)
+        assert self.evm.balance() == self.books.balance == self.owed()
+
+    def rebuilt(self) -> History:
+        """What the contract's logs alone tell; its storage is exactly that."""
+        history = replay(self.logs, self.parameters, CHAIN_ID, self.evm.address)
+        assert history.findings == ()
+        view, selected = self.evm.view, history.selected
+        assert view("arena") == (
+            (
+                len(history.tasks),
+                len(history.rounds),
+                selected.task_id if selected else 0,
+                selected.selected_at if selected else 0,
+                history.live is not None,
+            ),
+        )
+        assert view("pool", 0, 1_000) == (history.pool,)
+        assert view("poolHistory") == (history.pool_history,)
+        assert view("lastHeader") == (history.last_header,)
+        for task_id, task in history.tasks.items():
+            stored = _plain(view("tasks", task_id)[0])
+            if task.state is TaskState.CANCELLED:
+                assert not any(int(str(word), 0) for word in stored[:8] if word is not False)
+                continue
+            pooled = task.state is TaskState.POOLED
+            told = (task.publisher, task.min_score, task.round or 0, pooled, task.first)
+            assert stored[:6] == _plain((*told, task.reward))
+            assert stored[8:] == [task.spec_digest, task.key_hash]
+        for number, record in history.rounds.items():
+            told = _stored_round(record, self.parameters)
+            assert _plain(view("rounds", number)[0]) == _plain(told)
+            for miner in record.commitments:
+                assert view("entries", number, miner)[0] == _stored_entry(record, miner)
+        for account in {*self.books.credits, *history.credits}:
+            assert view("credits", account) == (history.credits.get(account, 0),)
+        return history
+
+
+def _stored_round(record: RoundRecord, parameters: Parameters) -> tuple[Any, ...]:
+    """The contract's Round as the logs of the round tell it."""
+    seats = {oracle: 1 << seat for seat, oracle in enumerate(parameters.oracles)}
+    votes: Counter[tuple[Verdict, Address]] = Counter()
+    for vote in record.votes:
+        votes[vote.verdict, vote.winner] += seats[vote.oracle]
+    quorums = [each for each in votes.values() if each.bit_count() >= parameters.threshold]
+    ruling = record.ruling
+    return (
+        record.task.task_id,
+        record.t0,
+        len(record.reveals),
+        record.test_key is not None,
+        record.challenger is not None,
+        ruling is not None,
+        ruling is not None and ruling.changed,
+        record.verdict,
+        sum(seats[vote.oracle] for vote in record.votes),
+        sum(quorums),
+        record.winner,
+        record.challenger or ZERO_ADDRESS,
+        record.selection.pool_history,
+        record.evidence_digest,
+        record.header_hash or ZERO_WORD,
+    )
+
+
+def _stored_entry(record: RoundRecord, miner: Address) -> tuple[Any, ...]:
+    """The contract's Entry of a miner as the logs of the round tell it."""
+    reveal = record.reveal_of(miner)
+    if reveal is None:
+        last = record.commitments[miner]
+        return (last.committed_at, 0, EntryState.COMMITTED, last.commitment[:22])
+    state = EntryState.RECLAIMED if miner in record.reclaimed else EntryState.REVEALED
+    digest = hashing.reveal_digest(reveal.manifest_digest, reveal.signature)
+    return (reveal.committed_at, reveal.claim, state, digest)
 
 
 CALLS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from eth_keys import keys
 
@@ -33,7 +34,7 @@ class Actor:
 
     key: keys.PrivateKey
 
-    @property
+    @cached_property
     def address(self) -> Address:
         return Address(self.key.public_key.to_checksum_address())
 
