@@ -122,9 +122,12 @@ class Scorer:
     def _judge(self, request: ScoringRequest) -> _Outcome:
         spec, share = request.spec, request.share
         with self._bounded_memory(_loading_bytes(spec.caps)):
-            network = load_model(
-                request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
-            ).to(self._device)
+            network = self._placed(
+                load_model(
+                    request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
+                ),
+                spec,
+            )
         # A spec whose windows pass its own cap ends here, before any image is touched.
         windows_at_once(spec)
         names = self._tests.open(request.data, spec, share.cases if share else None)
@@ -181,6 +184,11 @@ class Scorer:
         if late or self._cancelled:
             raise _OutOfTime(detail)
 
+    def _placed(self, network: nn.Module, spec: TaskSpec) -> nn.Module:
+        if self._device.type == "cpu":
+            fast_layout(network, spec.spatial_dims)
+        return network.to(self._device)
+
     def _bounded_memory(self, limit_bytes: int) -> contextlib.AbstractContextManager[None]:
         # A CUDA driver maps memory as it likes; there the caps bound what a model takes.
         cuda = self._device.type == "cuda"
@@ -191,12 +199,15 @@ class Scorer:
         """CPU seconds that a window takes with fresh weights here, measured once for a spec."""
         if spec.digest() not in self._window_seconds:
             count = windows_at_once(spec)
-            network = build(
-                spec.network,
-                len(spec.channels),
-                len(spec.labels),
-                parameters_cap=spec.caps.parameters,
-            ).to(self._device)
+            network = self._placed(
+                build(
+                    spec.network,
+                    len(spec.channels),
+                    len(spec.labels),
+                    parameters_cap=spec.caps.parameters,
+                ),
+                spec,
+            )
             windows = torch.zeros((count, len(spec.channels), *spec.inference.patch))
             for _ in range(2):  # the first also allocates
                 begun = time.process_time()
@@ -221,6 +232,17 @@ def _predicting_bytes(test: LabelledCase, spec: TaskSpec) -> int:
     """What predicting one case may take: activations, the image padded, and all sums twice."""
     sums = 4 * len(spec.labels) * int(np.prod(test.image.shape[1:]))
     return 2 * spec.caps.activation_bytes + 4 * test.image.nbytes + 4 * sums + _SPARE_BYTES
+
+
+def fast_layout(network: nn.Module, spatial_dims: int) -> None:
+    """Put the weights, in place, into the memory layout in which a CPU predicts fastest.
+
+    Up to 1.4 times as fast, and slower for no network of the registry (``make bench-oracle``).
+    """
+    layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+    for parameter in network.parameters():
+        if parameter.dim() == spatial_dims + 2:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def labelled_planes(
         places = [_slices(start, layout.extent) for start in batch]
         views = [source[(slice(None), *place)] for place in places]
         inputs = torch.stack([view.squeeze(1) if flat else view for view in views])
-        outputs = network(inputs)
+        outputs = network(inputs).float()
         if outputs.shape != (len(batch), len(spec.labels), *inputs.shape[2:]):
             raise ModelError(f"the network's output has the shape {tuple(outputs.shape)}")
         for place, output in zip(places, outputs, strict=True):
@@ -108,8 +108,20 @@ class _Sums:
         # Whatever is not finite makes the sum so; a sum that overflows on its own does not count.
         if not bool(done.sum().isfinite()) and not bool(done.isfinite().all()):
             raise ModelError("the network's output is not finite")
-        # argmax gives the first of equal maxima, which is the lowest label.
-        return first, done.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        return first, highest_label(done).cpu().numpy()
+
+
+def highest_label(sums: torch.Tensor) -> torch.Tensor:
+    """The label (uint8) of the highest of ``sums`` (labels, ...), all finite; ties: the lowest.
+
+    What ``argmax`` over the first axis gives, many times as fast on a CPU.
+    """
+    best = sums[0].clone()
+    labels = torch.zeros_like(best, dtype=torch.uint8)
+    for label in range(1, len(sums)):
+        labels.masked_fill_(sums[label] > best, label)
+        torch.maximum(best, sums[label], out=best)
+    return labels
 
 
 def _layout(shape: tuple[int, ...], recipe: InferenceRecipe) -> _Layout:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from monai.inferers.utils import sliding_window_inference
 from tiny_task import tiny_spec
 from torch import nn
@@ -19,6 +22,7 @@ from pouw.ml.inference import (
     windows_at_once,
 )
 from pouw.ml.networks import build
+from pouw.ml.windows import highest_label
 
 
 class Threshold(nn.Module):
@@ -166,3 +170,9 @@ def test_window_count__says_how_many_windows_go_through_the_network(spatial_dims
     network, spec = Threshold(), tiny_spec(spatial_dims)
     predict(network, image((1, 41, 21, 19)), spec)
     assert sum(shape[0] for shape in network.shapes) == window_count((41, 21, 19), spec)
+
+
+@given(arrays(np.float32, (5, 3, 4), elements=st.sampled_from([-2.0, -0.0, 0.0, 0.5, 2.0**127])))
+def test_highest_label__of_any_sums__is_the_first_maximum(sums: np.ndarray) -> None:
+    expected = sums.argmax(axis=0)
+    np.testing.assert_array_equal(highest_label(torch.from_numpy(sums)).numpy(), expected)
