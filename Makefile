@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-oracle fuzz-models bench-audit contracts clean
+.PHONY: help demo test test-ipfs lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-oracle fuzz-models bench-audit contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,9 +17,12 @@ help: ## Show what there is to make
 demo: .venv/.demo ## Watch the whole protocol once, on this machine alone (about 8 minutes)
 	$(BIN)/pouw demo $(DEMO)
 
-test: .venv/.test node_modules/.installed lint ## Install the rest, check everything, run every test
+test: .venv/.test node_modules/.installed tests/ipfs/node_modules/.installed lint ## Install the rest, check everything, run every test
 	$(BIN)/ape run export_artifacts --check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-ipfs: .venv/.test tests/ipfs/node_modules/.installed ## Only the tests on a real IPFS daemon, a whole round among them
+	$(BIN)/python -m pytest tests/ipfs
 
 lint: .venv/.test node_modules/.installed ## Linters, types, layers
 	$(BIN)/ruff check .
@@ -70,7 +73,7 @@ contracts: .venv/.test node_modules/.installed ## Compile and export the contrac
 	$(BIN)/ape run export_artifacts
 
 clean: ## Remove what make has installed and built
-	rm -rf .venv node_modules benchmarks/node_modules .build .cache out cache
+	rm -rf .venv node_modules benchmarks/node_modules tests/ipfs/node_modules .build .cache out cache
 
 .venv/.demo: pyproject.toml constraints.txt
 	@echo "Installing into .venv (torch is large: some minutes the first time)"
@@ -95,4 +98,10 @@ node_modules/.installed: package.json package-lock.json
 
 benchmarks/node_modules/.installed: benchmarks/package.json benchmarks/package-lock.json
 	npm --prefix benchmarks install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
+# The daemon of the tests, 1,100 packages: only where Kubo is not at hand.
+tests/ipfs/node_modules/.installed: tests/ipfs/package.json tests/ipfs/package-lock.json
+	command -v ipfs >/dev/null || npm --prefix tests/ipfs install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
+	mkdir -p $(@D)
 	touch $@

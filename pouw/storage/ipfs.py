@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pouw.errors import ConfigError, ContentError, ContentNotFound, ContentTooLarge
-from pouw.storage.block import LEAF_BYTES, check_block_size, cid_bytes, is_raw, verify_block
+from pouw.storage.block import (
+    LEAF_BYTES,
+    check_block_size,
+    cid_bytes,
+    is_raw,
+    text_of,
+    verify_block,
+)
 from pouw.storage.network import NetworkStore
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 SEARCH_SECONDS: Final = 20
-LOCAL_SECONDS: Final = 5
+LOCAL_SECONDS: Final = 2
 TIMEOUT_SECONDS: Final = 120
 OLDEST_KUBO: Final = (0, 13)
 _UPLOAD_BYTES: Final = 1 << 18
@@ -123,8 +130,8 @@ class IpfsStore(NetworkStore):
     def pins(self) -> frozenset[str]:
         """The CIDs that are pinned; pins of another kind than ours are left out."""
         with self._explained("list the pins"):
-            listed = self._client.pin.ls(type="recursive", opts={"cid-base": "base32"})
-            return frozenset(cid for cid in listed["Keys"] if _is_ours(cid))
+            listed = self._client.pin.ls(type="recursive")
+            return frozenset(filter(None, map(_ours, listed["Keys"])))
 
     def close(self) -> None:
         """Let go of connections; a store that is used again opens new ones."""
@@ -223,9 +230,14 @@ def _not_an_address(address: str) -> ConfigError:
     )
 
 
-def _is_ours(cid: str) -> bool:
+def _ours(cid: str) -> str | None:
+    """``cid`` as it is written here; None where it is of another kind than ours."""
+    import base58
+
     try:
+        if cid.startswith("z"):  # js-ipfs writes CIDs so
+            return text_of(base58.b58decode(cid[1:]))
         cid_bytes(cid)
-    except ContentError:
-        return False
-    return True
+    except (ContentError, ValueError):
+        return None
+    return cid

@@ -77,7 +77,7 @@ class Mirrors(NetworkStore):
 
     def has_block(self, cid: str) -> bool:
         """Whether any place says that it has the block; nothing is verified."""
-        return any(_has(place.store, cid) for place in self._places)
+        return any(_has_block(place.store, cid) for place in self._places)
 
     def has(self, cid: str) -> bool:
         """Whether one of the places has every block of it (not whether it is sound)."""
@@ -104,11 +104,10 @@ class Mirrors(NetworkStore):
                 place.store.close()
 
     def _bring(self, cid: str) -> None:
-        """Copy the blocks that the first place lacks, the root last."""
+        """Copy every block to the first place, the root last; what it has costs no network."""
 
         def bring(block: str) -> None:
-            if not _has(self._own, block):
-                self._own.put_block(block, self.get_block(block))
+            self._own.put_block(block, self.get_block(block))
 
         if not is_raw(cid):
             below = (link.cid for link in unique_blocks(cid, self.get_block))
@@ -135,7 +134,7 @@ class Mirrors(NetworkStore):
             place.rests_until = self._clock() + max(rest, _REST_FACTOR * waited_seconds)
 
 
-def _has(store: Store, block: str) -> bool:
+def _has_block(store: Store, block: str) -> bool:
     try:
         return store.has_block(block) if isinstance(store, NetworkStore) else store.has(block)
     except ContentError:

@@ -91,10 +91,12 @@ class NetworkStore(ABC):
     def has(self, cid: str) -> bool:
         """Whether every block of the file or document is here (not whether it is sound)."""
         try:
-            if not is_raw(cid):
-                below = (link.cid for link in unique_blocks(cid, self.get_block))
-                if not all(in_order(self.has_block, below)):
-                    return False
-            return self.has_block(cid)
+            # The root is put last, so where it lacks nothing else needs to be asked for.
+            if not self.has_block(cid):
+                return False
+            if is_raw(cid):
+                return True
+            below = (link.cid for link in unique_blocks(cid, self.get_block))
+            return all(in_order(self.has_block, below))
         except ContentError:
             return False
