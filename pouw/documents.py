@@ -38,6 +38,12 @@ Setting = bool | int | Word | None
 Argument = bool | int | Word | tuple[Annotated[int, Field(ge=-(2**31), le=2**31)], ...]
 
 
+def remark(text: str) -> str:
+    """``text`` as a document may hold it: one line, no control characters, bounded."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)[:4096]
+
+
 class Part(BaseModel):
     """A frozen, strict piece of a document."""
 
@@ -174,7 +180,11 @@ class Licence(Part):
 
 
 class TaskSpec(Document):
-    """What a publisher asks for; its digest is ``specDigest`` on chain."""
+    """What a publisher asks for; its digest is ``specDigest`` on chain.
+
+    ``retention_days``: how long after the end of its round miners and oracles go on serving models
+    that did not win.
+    """
 
     SCHEMA: ClassVar[str] = "pouw/task-spec/1"
 
@@ -193,6 +203,7 @@ class TaskSpec(Document):
     test: Archive
     caps: Caps
     licence: Licence
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     data_becomes_public: Literal[True]
 
     @model_validator(mode="after")

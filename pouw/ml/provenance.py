@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from pouw.documents import Caps, SegmentReplay, TaskSpec
+from pouw.documents import Caps, SegmentReplay, TaskSpec, remark
 from pouw.errors import ConfigError, DataError, ModelError, PouwError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.checkpoint import CheckpointState, floating_state, load_model, read_checkpoint
@@ -60,7 +60,6 @@ from pouw.ml.sandbox import confine, memory_limit
 
 Outcome = Literal["exact", "close", "unlike", "undecided", "unusable"]
 
-_MAX_REMARK = 4096
 _MAX_PROCESSES = 64
 _TRAINING_STATES = 16  # times a model's size: weights, gradients, moments, average, copies
 _LEAST_BYTES = 4 << 30
@@ -104,7 +103,7 @@ def check_link(request: LinkRequest) -> LinkAnswer:
             return LinkAnswer(id=request.id, fault=None, sha256=digest)
     except (ModelError, MemoryError) as error:
         fault = str(error) or "it does not fit into memory"
-    fault = _remark(f"the checkpoint of step {link.step}: {fault}")
+    fault = remark(f"the checkpoint of step {link.step}: {fault}")
     return LinkAnswer(id=request.id, fault=fault, sha256="")
 
 
@@ -133,7 +132,7 @@ def replay(request: ReplayRequest) -> ReplayAnswer:
             outcome=finding.outcome,
             layer=finding.deviation.layer if finding.deviation else "",
             deviation_ppb=finding.deviation.ppb if finding.deviation else None,
-            detail=_remark(finding.detail),
+            detail=remark(finding.detail),
             milliseconds=int((time.monotonic() - started) * 1000),
         ),
         same_profile=same_profile,
@@ -161,6 +160,8 @@ def _prepare(request: ReplayRequest) -> _Segment:
     engine = used.model_copy(update={"compiled": False, "threads": threads})
     device = describe_device(torch_device(engine), engine.threads)
     same = engine == used and (request.software, request.device) == (describe_software(), device)
+    # Not every operation on a CUDA device has a deterministic form.
+    same = same and engine.device == "cpu"
     steps, most = request.end_step - request.begin_step, spec.provenance.segment_steps
     if steps > most and not same:
         raise _Undecided(f"{steps} steps, the task asks for {most}; this is another machine")
@@ -176,7 +177,10 @@ def _sampler(request: ReplayRequest, segment: _Segment) -> PatchSampler:
     """The batches; ModelError where training on one of them would pass the memory allowed."""
     spec, seed = request.spec, bytes.fromhex(request.seed[2:])
     threads = segment.engine.threads
-    sampler = training_sampler(spec, request.data, seed, segment.settings, threads)
+    try:
+        sampler = training_sampler(spec, request.data, seed, segment.settings, threads)
+    except MemoryError as error:
+        raise _Undecided("the training data do not fit into memory here") from error
     one = activation_bytes(spec.network, len(spec.channels), len(spec.labels), spec.inference.patch)
     if sampler.batch_size * one > _memory(spec):
         raise ModelError(
@@ -192,8 +196,9 @@ def _train(request: ReplayRequest, segment: _Segment, sampler: PatchSampler) -> 
     network = _network(spec)
     learner = Learner(spec, seed, segment.settings, engine)
     begin: State = {
-        **{f"network/{name}": one.clone() for name, one in floating_state(learner.network).items()},
-        **{f"average/{name}": one.clone() for name, one in floating_state(learner.model).items()},
+        f"{kind}/{name}": tensor.detach().to("cpu", copy=True)
+        for kind, module in (("network", learner.network), ("average", learner.model))
+        for name, tensor in floating_state(module).items()
     }
     if request.begin is not None:
         limit = max_checkpoint_bytes(spec.caps, request.begin_step)
@@ -268,11 +273,6 @@ def _is_average(path: Path, tensors: State, spec: TaskSpec) -> bool:
         )
         for dtype in (torch.float32, torch.bfloat16)
     )
-
-
-def _remark(text: str) -> str:
-    line = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)[:_MAX_REMARK]
 
 
 def serve(lines: TextIO, answers: TextIO) -> None:

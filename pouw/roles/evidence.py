@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from pouw import __version__
-from pouw.documents import CaseCounts, Evidence, Judged, Manifest, Replay, Skipped, TaskSpec
-from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge, DocumentError
+from pouw.documents import CaseCounts, Evidence, Judged, Manifest, Replay, Skipped, TaskSpec, remark
+from pouw.errors import ContentMismatch, ContentTooLarge, DocumentError
 from pouw.events import Revealed
 from pouw.roles.content import fetch_manifest
 from pouw.storage.store import Store
@@ -59,49 +58,29 @@ def judged_score(
     )
 
 
-def remark(text: str) -> str:
-    """``text`` as a document may hold it: one line, no control characters, bounded."""
-    line = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)[:4096]
-
-
 def unavailable(event: Revealed, detail: str) -> Judged:
     """The finding on a reveal whose content cannot be had; it cannot be rechecked later."""
     return judged_score(event, None, "unavailable", detail, ())
 
 
 def judge_manifest(
-    store: Store,
-    event: Revealed,
-    task: Task,
-    number: RoundNumber,
-    spec: TaskSpec,
-    folder: Path,
-) -> tuple[Judged | None, Path]:
-    """The finding where manifest or file are at fault, else None and the fetched model.
+    store: Store, event: Revealed, task: Task, number: RoundNumber, spec: TaskSpec
+) -> Judged | Manifest:
+    """The finding where the revealed manifest is at fault, else the manifest.
 
-    ContentNotFound where something it names is not there (yet).
+    ContentNotFound where it is not there (yet).
     """
-    model = folder / f"{event.miner}.safetensors"
     try:
         manifest = fetch_manifest(store, event.manifest_digest)
         fault = manifest_fault(manifest, event.miner, task.task_id, number, spec)
-        if fault is None and manifest.model.bytes > spec.caps.model_bytes:
-            detail = f"the model has {manifest.model.bytes} bytes, {spec.caps.model_bytes} allowed"
-            return judged_score(event, None, "caps", detail, ()), model
-        if fault is None:
-            for checkpoint in manifest.checkpoints:
-                if not store.has(checkpoint.cid):
-                    raise ContentNotFound(
-                        f"the checkpoint of step {checkpoint.step} is not here", cid=checkpoint.cid
-                    )
-            model.unlink(missing_ok=True)
-            store.get_file(manifest.model.cid, model, manifest.model.bytes)
     except (DocumentError, ContentMismatch, ContentTooLarge) as error:
-        fault = str(error)
+        return judged_score(event, None, "manifest", str(error), ())
     if fault is not None:
-        return judged_score(event, None, "manifest", fault, ()), model
-    return None, model
+        return judged_score(event, None, "manifest", fault, ())
+    if manifest.model.bytes > spec.caps.model_bytes:
+        detail = f"the model has {manifest.model.bytes} bytes, {spec.caps.model_bytes} allowed"
+        return judged_score(event, None, "caps", detail, ())
+    return manifest
 
 
 def manifest_fault(

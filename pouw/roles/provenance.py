@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pouw.documents import Checkpoint, Manifest, Replay, SegmentReplay, TaskSpec
+from pouw.documents import Checkpoint, Manifest, Replay, SegmentReplay, TaskSpec, remark
 from pouw.errors import ContentMismatch, ContentTooLarge, ProcessError
 from pouw.hashing import keccak, round_seed
 from pouw.ml.replays import Link, LinkRequest, ReplayRequest, max_checkpoint_bytes
 from pouw.roles.base import Setup
-from pouw.roles.evidence import remark
 from pouw.roles.replayer import Replayer
 from pouw.storage.store import Store
 from pouw.types import Address, RoundNumber
