@@ -30,7 +30,7 @@ from pouw.ml.device import torch_device
 from pouw.ml.distributed import Team
 from pouw.ml.kernels import quicken
 from pouw.ml.networks import build
-from pouw.ml.requests import Engine, TrainingSettings
+from pouw.ml.requests import Engine, Precision, TrainingSettings
 from pouw.ml.sampling import Batch
 from pouw.types import SCORE_ONE_PPM
 
@@ -149,9 +149,18 @@ class Learner:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def save(self, model: Path, checkpoint: Path, state: CheckpointState) -> bytes:
-        """Write the model, then the checkpoint; each appears whole. The checkpoint's sha-256."""
-        save_model(model, self.model)
+    def save(
+        self,
+        model: Path,
+        checkpoint: Path,
+        state: CheckpointState,
+        dtype: Precision = "float32",
+    ) -> bytes:
+        """Write the model in ``dtype``, then the checkpoint; each appears whole.
+
+        Returns the checkpoint's sha-256.
+        """
+        save_model(model, self.model, getattr(torch, dtype))
         return save_checkpoint(
             checkpoint, self.network, floating_state(self.model), self._optimiser, state
         )

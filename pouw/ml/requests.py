@@ -166,7 +166,8 @@ class Snapshot(Record):
     """A line of ``out/snapshots.jsonl``; its two files were complete before it was written.
 
     ``milliseconds`` since training first began; ``checkpoint`` and ``model`` are file names in
-    ``out``; ``previous`` names the checkpoint before, None for the first.
+    ``out``, the model's weights in ``dtype``; ``previous`` names the checkpoint before, None for
+    the first.
     """
 
     step: Count
@@ -176,6 +177,7 @@ class Snapshot(Record):
     previous: Text | None
     train_loss_ppm: Loss
     validation_dice_ppm: Ppm
+    dtype: Precision = "float32"
 
 
 class Finished(Record):

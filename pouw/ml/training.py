@@ -33,6 +33,7 @@ from pouw.ml.device import (
 from pouw.ml.distributed import Team, gathered
 from pouw.ml.feeding import BatchFeed, validation_cases
 from pouw.ml.following import END, STEP, follow, make_feed, make_learner
+from pouw.ml.halving import halves_well
 from pouw.ml.learner import learning_rate, warm_up
 from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm
 from pouw.ml.requests import (
@@ -228,7 +229,11 @@ class Training:
     def _snapshot(self, *, validated: bool = True) -> None:
         """Validate, write the files, then the line that vouches for them."""
         begun = now_ms()
-        dice_ppm = self._validated(begun) if validated else None
+        window = self._window(begun)
+        dice_ppm = self._validate(window) if validated else None
+        halved = dice_ppm is not None and halves_well(
+            self._learner.model, self._validation, self.request.spec, window
+        )
         if dice_ppm is None:
             dice_ppm = self._last.validation_dice_ppm if self._last else 0
         snapshot = Snapshot(
@@ -239,6 +244,7 @@ class Training:
             previous=self._last.checkpoint if self._last else None,
             train_loss_ppm=round(self._loss * SCORE_ONE_PPM),
             validation_dice_ppm=dice_ppm,
+            dtype="bfloat16" if halved else "float32",
         )
         state = CheckpointState(
             step=self._step,
@@ -248,21 +254,26 @@ class Training:
             previous_sha256=self._last_sha256,
         )
         folder, validated_at = self._folder.path, now_ms()
-        digest = self._learner.save(folder / snapshot.model, folder / snapshot.checkpoint, state)
+        digest = self._learner.save(
+            folder / snapshot.model, folder / snapshot.checkpoint, state, snapshot.dtype
+        )
         self._folder.add(snapshot)
         self._last, self._last_sha256, self._schedule = snapshot, digest.hex(), []
         self._writing_ms = max(2 * (now_ms() - validated_at), _LEAST_WRITING_MS)
         self._planner.observe_closing(now_ms() - begun)
 
-    def _validated(self, begun: float) -> int | None:
-        """The validation Dice; one case at least, where that takes no more than is planned."""
+    def _window(self, begun: float) -> Window:
+        """When validation has to end, all of it: no later than is planned."""
         latest = self.request.stop_at_ms - self._planner.policy.reserve_ms - self._writing_ms
         enough = max(self._interval_ms * _VALIDATION_SHARE, _LEAST_VALIDATION_MS)
-        window = Window(
+        return Window(
             enough_ms=begun + enough,
             until_ms=min(begun + self._longest_validation_ms, latest),
             clock_ms=now_ms,
         )
+
+    def _validate(self, window: Window) -> int | None:
+        """The validation Dice; one case at least, where the window has time for it."""
         return validate(self._learner.model, self._validation, self.request.spec, window)
 
 

@@ -55,7 +55,7 @@ def build_manifest(
         round=number,
         miner=miner,
         network=spec.network,
-        model=ModelFile(cid=model.cid, bytes=model.bytes, dtype="float32"),
+        model=ModelFile(cid=model.cid, bytes=model.bytes, dtype=snapshot.dtype),
         checkpoints=tuple(chain),
         seed=request.seed,
         recipe=Recipe(
