@@ -4,7 +4,8 @@
 steps. Every segment is trained again with other threads, instruction sets and memory layouts, and
 forged in the ways that ``ATTACKS`` lists; both are compared after 10, 25 and 50 steps. The bound in
 ``pouw/ml/deviation.py`` has to lie in between: this prints what share of honest segments it rejects
-and of forged ones it accepts. The last line is one line of JSON.
+and of forged ones it accepts. With ``--out FILE`` it may be killed and started again: trainings
+that are in the file are not repeated. The last line is one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
 from pouw.hashing import keccak
 from pouw.ml.brain import LABELS, brain_proposal, write_brain_set
 from pouw.ml.checkpoint import CheckpointState, floating_state, read_checkpoint
-from pouw.ml.deviation import deviation, deviation_bound_ppb
+from pouw.ml.deviation import Deviation, deviation, deviation_bound_ppb
 from pouw.ml.device import describe_device, describe_software, make_repeatable, torch_device
 from pouw.ml.feeding import training_sampler
 from pouw.ml.learner import Learner
@@ -80,12 +80,12 @@ class Run(Record):
                 learner.save(self.out.with_name("model"), path, CheckpointState(end, 0, (), "", ""))
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(Record):
     """How far one end is off after so many steps; ``kind`` is a row of the table."""
 
+    training: str
     kind: str
-    precision: str
+    precision: Precision
     steps: int
     ppb: int
     layer: str
@@ -94,6 +94,12 @@ class Measured:
     def accepted(self) -> bool:
         """Whether it counts as the same training."""
         return self.ppb <= deviation_bound_ppb(self.steps)
+
+    def told(self) -> str:
+        """It as a line for people."""
+        wrong = "" if self.accepted == (self.kind in HONEST) else " WRONG"
+        off = f"{self.ppb / 1e9:.2e} {self.layer}"
+        return f"{self.training} {self.kind} after {self.steps}: {off}{wrong}"
 
 
 class Stage:
@@ -150,7 +156,17 @@ class Stage:
                 continue
             ends = [self._state(name, begin + mark) for name in (repeated, claimed)]
             found = deviation(start, ends[0], ends[1])
-            yield Measured(kind, self._run.engine.precision, mark, found.ppb, found.layer)
+            yield self._measured(kind, mark, found)
+
+    def _measured(self, kind: str, steps: int, found: Deviation) -> Measured:
+        return Measured(
+            training=self._folder.name,
+            kind=kind,
+            precision=self._run.engine.precision,
+            steps=steps,
+            ppb=found.ppb,
+            layer=found.layer,
+        )
 
     def _line(self, first: int, last: int) -> Measured:
         """Checkpoints between two real ones put on a straight line: a segment of those."""
@@ -163,7 +179,7 @@ class Stage:
         save_file({**begin, "schedule_ppm": torch.zeros(0)}, start, metadata)
         self._segment("line", first, chain="line").train()
         found = deviation(begin, self._state("line", first + STEPS), end)
-        return Measured("straight line", self._run.engine.precision, STEPS, found.ppb, found.layer)
+        return self._measured("straight line", STEPS, found)
 
 
 def _elsewhere(runs: list[Run], environment: dict[str, str]) -> None:
@@ -203,8 +219,8 @@ def brain_spec(dims: int, norm: str) -> TaskSpec:
     )
 
 
-def measure(folder: Path, seeds: int) -> list[Measured]:
-    """All measurements, with a progress bar."""
+def measure(folder: Path, out: Path, seeds: int) -> list[Measured]:
+    """All measurements, those in ``out`` included, with a progress bar."""
     data = {dims: tuple(folder / f"data-{dims}-{seed}" for seed in SET_SEEDS) for dims in (2, 3)}
     for dims, folders in data.items():
         for path, seed in zip(folders, SET_SEEDS, strict=True):
@@ -215,9 +231,11 @@ def measure(folder: Path, seeds: int) -> list[Measured]:
         for precision in PRECISIONS
         for seed in range(seeds)
     ]
-    found: list[Measured] = []
+    found = [Measured.parse(line) for line in out.read_bytes().splitlines()] if out.exists() else []
     for dims, norm, precision, seed in track(plans, "train, repeat, forge"):
-        out, spec = folder / f"{dims}-{norm}-{precision}-{seed}", brain_spec(dims, norm)
+        place, spec = folder / f"{dims}D-{norm}-{precision}-{seed}", brain_spec(dims, norm)
+        if any(one.training == place.name for one in found):
+            continue
         run = Run(
             spec=spec,
             data=data[dims][0],
@@ -225,15 +243,15 @@ def measure(folder: Path, seeds: int) -> list[Measured]:
             engine=Engine(device="cpu", precision=precision),
             start=None,
             begin=0,
-            out=out,
+            out=place,
         )
-        for one in Stage(out, spec, (data[dims][0], data[dims][1]), run).measure():
-            found.append(one)
-            wrong = one.accepted != (one.kind in HONEST)
-            print(
-                f"{dims}D {norm} {precision} {one.kind} after {one.steps}: {one.ppb / 1e9:.2e} "
-                f"{one.layer}{' WRONG' if wrong else ''}"
-            )
+        here = []
+        for one in Stage(place, spec, (data[dims][0], data[dims][1]), run).measure():
+            here.append(one)
+            print(one.told())
+        with out.open("a", encoding="utf-8") as file:
+            file.write("".join(one.line() + "\n" for one in here))
+        found += here
     return found
 
 
@@ -262,6 +280,7 @@ def main() -> None:
     """Measure, print a table, end with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2, help="trainings of every network")
+    parser.add_argument("--out", type=Path, help="file to go on from (default: none)")
     parser.add_argument("--runs", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.runs:
@@ -269,7 +288,7 @@ def main() -> None:
             Run.parse(line).train()
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.seeds)
+        found = measure(Path(folder), options.out or Path(folder) / "out.jsonl", options.seeds)
     for kind in (*HONEST, *ATTACKS):
         for precision in PRECISIONS:
             ppb = [one.ppb for one in found if (one.kind, one.precision) == (kind, precision)]
