@@ -8,166 +8,284 @@ import {HostileToken} from "./HostileToken.sol";
 import {Moves} from "./Moves.sol";
 
 /// @title What must be refused
-/// @notice Late, stolen, forged, wrongly paid, in another's name, in the middle of a payment.
+/// @notice Early, late, twice, stolen, forged, replayed, wrongly paid, in another's name, in the middle of a payment.
+/// An attack that does not fit the moment makes no call.
 abstract contract Attacks is Moves {
+    uint32 private constant CLAIM = 800_000;
+
     function _attack() internal {
         uint256 choice = _pick(12);
-        if (choice < 6 && live) _attackRound(choice);
-        else if (choice < 8) _attackPool();
-        else if (choice == 8) _payWrongly();
-        else if (choice == 9) _forceMoney();
-        else if (hostile) _meddleWithToken();
-        else _useWrongKey();
+        if (choice == 0) _comeEarly(_times());
+        else if (choice < 3) _comeLate(_times());
+        else if (choice < 5) _forgeReveal();
+        else if (choice == 5) _comeBeforeTheTest();
+        else if (choice == 6) _voteWrongly(_times());
+        else if (choice == 7) _ruleWrongly(_times());
+        else if (choice == 8) _attackPool();
+        else if (choice == 9) _comeAgain();
+        else if (choice == 10) _payWrongly();
+        else if (HOSTILE && _chance(70)) _meddleWithToken();
+        else _forceMoney();
     }
 
-    function _attackRound(uint256 choice) private {
-        Times memory t = _timesOf(begun);
+    function _comeEarly(Times memory t) internal {
         RoundBook storage book = roundBooks[begun];
-        uint256 i = _pick(MINERS);
-        if (book.opened && clock < t.t3) choice = 1;
-        if (book.opened && clock >= t.t4 && _chance(50)) choice = _chance(50) ? 0 : 5;
-        if (book.challenger != address(0) && !book.ruled && _chance(50)) choice = 4;
+        bytes4 why = IPoUW.TooEarly.selector;
+        uint256 choice = _pick(5);
         if (choice == 0) {
-            _comeLate(t, i);
-        } else if (choice == 1 && book.opened && clock < t.t3) {
-            _stealReveal(i, _pick(MINERS));
-        } else if (choice == 2) {
-            bytes memory data = abi.encodeCall(IPoUW.report, (begun, IPoUW.Verdict.Invalid, address(0), EVIDENCE));
-            _refused(IPoUW.NotOracle.selector, stranger, 0, data);
-        } else if (choice == 3 && book.opened && clock >= t.t3 && clock < t.t4) {
-            _voteWrongly();
-        } else if (choice == 4) {
-            bytes memory data = abi.encodeCall(IPoUW.rule, (begun, IPoUW.Verdict.Invalid, address(0), EVIDENCE));
-            if (book.challenger == address(0) || book.ruled) {
-                if (terms.arbiter != address(0)) _refused(IPoUW.NotRulable.selector, terms.arbiter, 0, data);
-            } else {
-                _refused(IPoUW.NotArbiter.selector, stranger, 0, data);
-            }
-        } else if (choice == 5) {
-            bool decided = book.ruled || clock >= (!book.opened ? t.t2 : book.challenger != address(0) ? t.t6 : t.t5);
-            if (!decided) _refused(IPoUW.NotDecided.selector, stranger, 0, abi.encodeCall(IPoUW.finalize, ()));
+            bytes memory release = abi.encodeCall(IPoUW.releaseDataKey, (DATA_KEY));
+            bool waits = selected != 0 && clock < selectedAt + CLOSES;
+            if (!waits && !_owesSelection()) _refused(IPoUW.NothingSelected.selector, stranger, 0, release);
+            else if (!waits || clock < selectedAt + OPENS) _refused(why, stranger, 0, release);
+        } else if (choice == 1 && live && clock < t.t1) {
+            _refused(why, stranger, 0, abi.encodeCall(IPoUW.openTest, (TEST_KEY)));
+        } else if (choice == 2 && book.opened && clock < t.t3) {
+            _refused(why, _oracle(_pick(SEATS)), 0, _reportData(IPoUW.Verdict.Invalid, address(0)));
+        } else if (choice == 3 && book.opened && clock < t.t4 && ARBITER != address(0)) {
+            _refused(why, stranger, CHALLENGE_BOND, _challengeData());
+        } else if (live && !book.ruled && clock < _decidedAt(book)) {
+            _refused(IPoUW.NotDecided.selector, stranger, 0, abi.encodeCall(IPoUW.finalize, ()));
         }
     }
 
-    /// @dev The newest call whose window is over.
-    function _comeLate(Times memory t, uint256 i) private {
-        bytes4 why = IPoUW.TooLate.selector;
+    function _comeLate(Times memory t) internal {
+        if (begun == 0) return;
         RoundBook storage book = roundBooks[begun];
-        if (book.opened && clock >= t.t5 && book.challenger == address(0) && terms.arbiter != address(0)) {
-            _refused(why, stranger, terms.challengeBond, abi.encodeCall(IPoUW.challenge, (begun)));
-        } else if (book.opened && clock >= t.t4) {
-            bytes memory data = abi.encodeCall(IPoUW.report, (begun, IPoUW.Verdict.Invalid, address(0), EVIDENCE));
-            _refused(why, terms.oracles[i % terms.oracles.length], 0, data);
-        }
-        if (book.opened && clock >= t.t3) {
-            _refused(why, _miner(i), terms.minerBond, _revealData(begun, i, 800_000));
+        bytes4 why = IPoUW.TooLate.selector;
+        bool challenged = book.challenger != address(0);
+        uint256 choice = _pick(6);
+        if (choice == 0 && challenged && !book.ruled && clock >= t.t6) {
+            _refused(why, ARBITER, 0, _ruleData(IPoUW.Verdict.Invalid, address(0)));
+        } else if (choice < 2 && book.opened && !challenged && clock >= t.t5 && ARBITER != address(0)) {
+            _refused(why, stranger, CHALLENGE_BOND, _challengeData());
+        } else if (choice < 3 && book.opened && clock >= t.t4) {
+            _refused(why, _oracle(_pick(SEATS)), 0, _reportData(IPoUW.Verdict.Invalid, address(0)));
+        } else if (choice < 4 && book.opened && clock >= t.t3) {
+            uint256 i = _pick(MINERS);
+            _refused(why, _miner(i), MINER_BOND, _revealData(begun, i, CLAIM));
+        } else if (choice < 5 && live && !book.opened && clock >= t.t2) {
+            _refused(why, stranger, 0, abi.encodeCall(IPoUW.openTest, (TEST_KEY)));
         } else if (clock >= t.t1) {
-            _refused(why, _miner(i), 0, abi.encodeCall(IPoUW.commit, (begun, bytes32(_seed))));
-        }
-        if (book.challenger != address(0) && !book.ruled && clock >= t.t6) {
-            bytes memory data = abi.encodeCall(IPoUW.rule, (begun, IPoUW.Verdict.Invalid, address(0), EVIDENCE));
-            _refused(why, terms.arbiter, 0, data);
+            _refused(why, _miner(_pick(MINERS)), 0, abi.encodeCall(IPoUW.commit, (begun, bytes32(_seed))));
         }
     }
 
-    /// @dev Miner `i` shows what miner `j` committed to, signed by either.
-    function _stealReveal(uint256 i, uint256 j) private {
+    /// @dev Calls on a round whose test set nobody opened, and on one that never began.
+    function _comeBeforeTheTest() private {
+        bytes4 why = IPoUW.TestNotOpen.selector;
+        uint256 choice = _pick(4);
+        if (choice == 0) {
+            _refused(IPoUW.NotLive.selector, _miner(0), 0, abi.encodeCall(IPoUW.commit, (begun + 1, bytes32(_seed))));
+        } else if (roundBooks[begun].opened) {
+            return;
+        } else if (choice == 1) {
+            uint256 i = _pick(MINERS);
+            _refused(why, _miner(i), MINER_BOND, _revealData(begun, i, CLAIM));
+        } else if (choice == 2) {
+            _refused(why, _oracle(_pick(SEATS)), 0, _reportData(IPoUW.Verdict.Invalid, address(0)));
+        } else if (ARBITER != address(0)) {
+            _refused(why, stranger, CHALLENGE_BOND, _challengeData());
+        }
+    }
+
+    /// @dev Miner i reveals twice, what it did not commit to, what j committed to, signed by j, for another round.
+    function _forgeReveal() internal {
+        if (!roundBooks[begun].opened || clock >= _times().t3) return;
+        uint256 i = _unrevealed();
+        uint256 j = (i + 1 + _pick(_chance(50) ? 1 : MINERS - 1)) % MINERS;
         address thief = _miner(i);
-        if (i == j || entryBooks[begun][thief].time == 0 || entryBooks[begun][thief].revealed) return;
-        _refused(IPoUW.CommitmentMismatch.selector, thief, terms.minerBond, _revealData(begun, j, 800_000));
-        bytes memory forged = abi.encodeCall(
-            IPoUW.reveal, (begun, _manifest(begun, thief), 800_000, _salt(begun, thief), _signature(begun, j, 800_000))
-        );
-        if (entryBooks[begun][thief].commitment != _commitment(begun, thief)) return;
-        _refused(IPoUW.InvalidSignature.selector, thief, terms.minerBond, forged);
+        EntryBook storage entry = entryBooks[begun][thief];
+        if (entry.time == 0 || entry.revealed) {
+            _refused(IPoUW.NothingCommitted.selector, thief, MINER_BOND, _revealData(begun, i, CLAIM));
+            return;
+        }
+        bytes4 why = IPoUW.CommitmentMismatch.selector;
+        if (entry.commitment != _commitment(begun, thief)) {
+            _refused(why, thief, MINER_BOND, _revealData(begun, i, CLAIM));
+            bool stolen = entry.commitment == _commitment(begun, _miner(j));
+            _refused(why, thief, MINER_BOND, _revealData(begun, j, CLAIM));
+            if (stolen) _visit("reveal a copied commitment");
+            return;
+        }
+        uint256 choice = _pick(7);
+        if (choice == 0) {
+            _refused(why, thief, MINER_BOND, _revealData(begun, j, CLAIM));
+        } else if (choice == 1 && begun > 1) {
+            _refused(why, thief, MINER_BOND, _revealWith(begun - 1, i, begun - 1, i, CLAIM));
+            _visit("reveal of another round");
+        } else if (choice == 2) {
+            _refused(IPoUW.ClaimTooLow.selector, thief, MINER_BOND, _revealData(begun, i, 499_999));
+        } else if (choice == 3) {
+            _refused(IPoUW.InvalidScore.selector, thief, MINER_BOND, _revealData(begun, i, 1_000_001));
+        } else if (choice == 4) {
+            _refusedWrongMoney(thief, MINER_BOND, _revealData(begun, i, CLAIM));
+        } else if (choice == 5 && begun > 1) {
+            _refused(IPoUW.InvalidSignature.selector, thief, MINER_BOND, _revealWith(begun, i, begun - 1, i, CLAIM));
+            _visit("signature of another round");
+        } else {
+            _refused(IPoUW.InvalidSignature.selector, thief, MINER_BOND, _revealWith(begun, i, begun, j, CLAIM));
+        }
     }
 
-    function _voteWrongly() private {
-        uint256 i = _pick(terms.oracles.length);
-        bytes memory data = abi.encodeCall(IPoUW.report, (begun, IPoUW.Verdict.Winner, stranger, EVIDENCE));
-        bytes4 why =
-            roundBooks[begun].voted & (1 << i) != 0 ? IPoUW.AlreadyVoted.selector : IPoUW.InvalidVerdict.selector;
-        _refused(why, terms.oracles[i], 0, data);
+    /// @dev A miner who committed and did not reveal yet, any where there is none.
+    function _unrevealed() private returns (uint256 i) {
+        i = _pick(MINERS);
+        for (uint256 n = 0; n < MINERS && _chance(90); ++n) {
+            EntryBook storage entry = entryBooks[begun][_miner(i)];
+            if (entry.time != 0 && !entry.revealed) return i;
+            i = (i + 1) % MINERS;
+        }
+    }
+
+    /// @dev A reveal in the newest round of what miner i made for `round`, signed by j for `signedFor`.
+    function _revealWith(uint64 round, uint256 i, uint64 signedFor, uint256 j, uint32 claim)
+        private
+        view
+        returns (bytes memory)
+    {
+        address miner = _miner(i);
+        bytes memory signature = _signature(signedFor, j, claim);
+        return abi.encodeCall(IPoUW.reveal, (begun, _manifest(round, miner), claim, _salt(round, miner), signature));
+    }
+
+    function _voteWrongly(Times memory t) internal {
+        if (_chance(20)) {
+            _refused(IPoUW.NotOracle.selector, stranger, 0, _reportData(IPoUW.Verdict.Invalid, address(0)));
+            return;
+        }
+        RoundBook storage book = roundBooks[begun];
+        if (!book.opened || clock < t.t3 || clock >= t.t4) return;
+        uint256 i = _pick(SEATS);
+        bytes4 why = book.voted & (1 << i) != 0 ? IPoUW.AlreadyVoted.selector : IPoUW.InvalidVerdict.selector;
+        (IPoUW.Verdict verdict, address winner) = _misfit();
+        _refused(why, _oracle(i), 0, _reportData(verdict, winner));
+    }
+
+    function _ruleWrongly(Times memory t) internal {
+        RoundBook storage book = roundBooks[begun];
+        bytes memory data = _ruleData(IPoUW.Verdict.Invalid, address(0));
+        if (ARBITER == address(0) || _chance(20)) {
+            _refused(IPoUW.NotArbiter.selector, stranger, 0, data);
+        } else if (book.challenger == address(0) || book.ruled) {
+            if (_chance(30)) _refused(IPoUW.NotRulable.selector, ARBITER, 0, data);
+        } else if (clock < t.t6) {
+            (IPoUW.Verdict verdict, address winner) = _misfit();
+            _refused(IPoUW.InvalidVerdict.selector, ARBITER, 0, _ruleData(verdict, winner));
+        }
+    }
+
+    /// @dev A verdict that no round allows.
+    function _misfit() private returns (IPoUW.Verdict, address) {
+        uint256 choice = _pick(4);
+        if (choice == 0) return (IPoUW.Verdict.None, address(0));
+        if (choice == 1) return (IPoUW.Verdict.Invalid, _miner(0));
+        if (choice == 2 && revealers[begun].length == 0) return (IPoUW.Verdict.NoTrueClaim, address(0));
+        return (IPoUW.Verdict.Winner, stranger);
     }
 
     function _attackPool() private {
-        if (published == 0) return;
-        uint64 taskId = uint64(1 + _pick(published));
-        bytes4 why = taskBooks[taskId].fate == Fate.Pooled ? IPoUW.NotPublisher.selector : IPoUW.TaskNotPooled.selector;
-        if (_owesSelection() && arena.pool(0, 1)[0] == taskId) why = IPoUW.TaskNotPooled.selector;
-        address intruder = taskBooks[taskId].publisher == stranger ? _publisher(0) : stranger;
-        _refused(why, intruder, 0, abi.encodeCall(IPoUW.cancel, (taskId)));
-        _refused(why, intruder, 1100, abi.encodeCall(IPoUW.topUp, (taskId, 1000, 0)));
+        uint256 choice = _pick(6);
+        if (choice == 0) {
+            _refused(IPoUW.RewardTooSmall.selector, stranger, 999, _publishData(0, 999));
+        } else if (choice == 1) {
+            _refused(IPoUW.InvalidScore.selector, stranger, 11_000, _publishData(1_000_001, 10_000));
+        } else if (choice == 2) {
+            _refused(IPoUW.InvalidReceiver.selector, stranger, 0, abi.encodeCall(IPoUW.withdraw, (address(0))));
+        } else if (published != 0) {
+            bool waits = pooled.length != 0 && _chance(60);
+            uint64 taskId = waits ? pooled[_pick(pooled.length)] : uint64(1 + _pick(published));
+            TaskBook storage task = taskBooks[taskId];
+            bool settled = task.fate == Fate.Pooled && !(_owesSelection() && _head() == taskId);
+            if (choice == 3 && settled) {
+                _refused(IPoUW.NothingToAdd.selector, task.publisher, 0, abi.encodeCall(IPoUW.topUp, (taskId, 0, 0)));
+                return;
+            }
+            bytes4 why = settled ? IPoUW.NotPublisher.selector : IPoUW.TaskNotPooled.selector;
+            address intruder = task.publisher == stranger ? _publisher(0) : stranger;
+            if (choice == 4) _refused(why, intruder, 0, abi.encodeCall(IPoUW.cancel, (taskId)));
+            else _refused(why, intruder, 1100, abi.encodeCall(IPoUW.topUp, (taskId, 1000, 0)));
+        }
+    }
+
+    /// @dev Who is selected next, after the books.
+    function _head() internal view returns (uint64 head) {
+        for (uint256 i = 0; i < pooled.length; ++i) {
+            if (head == 0 || _comesBefore(pooled[i], head)) head = pooled[i];
+        }
+    }
+
+    function _publishData(uint32 minScore, uint128 reward) private pure returns (bytes memory) {
+        return abi.encodeCall(IPoUW.publish, (SPEC, KEY_HASH, minScore, false, reward, 0));
+    }
+
+    /// @dev What may be done once, done twice; and keys that are none.
+    function _comeAgain() internal {
+        RoundBook storage book = roundBooks[begun];
+        bytes32 key = bytes32(_seed);
+        if (!live) {
+            bool opens = _chance(50);
+            bytes memory data = opens ? abi.encodeCall(IPoUW.openTest, (TEST_KEY)) : abi.encodeCall(IPoUW.finalize, ());
+            _refused(IPoUW.NotLive.selector, stranger, 0, data);
+        } else if (book.opened && _chance(30)) {
+            _refused(IPoUW.TestAlreadyOpen.selector, stranger, 0, abi.encodeCall(IPoUW.openTest, (TEST_KEY)));
+        } else if (book.challenger != address(0) || (ARBITER == address(0) && _chance(30))) {
+            _refused(IPoUW.NotChallengeable.selector, stranger, CHALLENGE_BOND, _challengeData());
+        } else if (!book.opened && clock >= book.t0 + T1 && clock < book.t0 + T2) {
+            _refused(IPoUW.WrongKey.selector, stranger, 0, abi.encodeCall(IPoUW.openTest, (key)));
+        }
+        if (selected != 0 && clock >= selectedAt + OPENS && clock < selectedAt + CLOSES) {
+            _refused(IPoUW.WrongKey.selector, stranger, 0, abi.encodeCall(IPoUW.releaseDataKey, (key)));
+        }
     }
 
     function _payWrongly() private {
-        bytes memory data = abi.encodeCall(IPoUW.publish, (SPEC, KEY_HASH, 0, false, 10_000, 0));
-        if (terms.asset == address(0)) {
-            _refused(IPoUW.WrongPayment.selector, stranger, 10_999 + 2 * _pick(2), data);
-        } else {
-            vm.deal(stranger, 1);
-            vm.prank(stranger);
-            (bool done, bytes memory returned) = address(arena).call{value: 1}(data);
-            require(!done && bytes4(returned) == IPoUW.WrongPayment.selector, "no ether into a token arena");
-            _visit("ether refused");
+        RoundBook storage book = roundBooks[begun];
+        Times memory t = _times();
+        if (_chance(40)) {
+            _refusedWrongMoney(stranger, 11_000, _publishData(0, 10_000));
+        } else if (
+            ARBITER != address(0) && book.opened && book.challenger == address(0) && clock >= t.t4 && clock < t.t5
+        ) {
+            _refusedWrongMoney(stranger, CHALLENGE_BOND, _challengeData());
+        } else if (pooled.length != 0 && !_owesSelection()) {
+            uint64 taskId = pooled[_pick(pooled.length)];
+            TaskBook storage task = taskBooks[taskId];
+            uint256 due = 1000 + _bondOf(task.reward + 1000) - _bondOf(task.reward);
+            _refusedWrongMoney(task.publisher, due, abi.encodeCall(IPoUW.topUp, (taskId, 1000, 0)));
         }
     }
 
     function _forceMoney() private {
         uint256 amount = _pick(1000);
-        if (terms.asset == address(0)) {
-            vm.deal(address(arena), address(arena).balance + amount);
-        } else {
-            token.mint(address(arena), amount);
-        }
+        if (ASSET == address(0)) vm.deal(address(arena), address(arena).balance + amount);
+        else token.mint(address(arena), amount);
         forced += amount;
         _visit("forced in");
     }
 
-    function _useWrongKey() private {
-        bytes32 key = bytes32(_seed);
-        if (live && !roundBooks[begun].opened) {
-            Times memory t = _timesOf(begun);
-            if (clock >= t.t1 && clock < t.t2) {
-                _refused(IPoUW.WrongKey.selector, stranger, 0, abi.encodeCall(IPoUW.openTest, (key)));
-            }
-        } else if (selected != 0) {
-            uint256 opens = selectedAt + _phase2();
-            if (clock >= opens && clock < opens + terms.keyWindow) {
-                _refused(IPoUW.WrongKey.selector, stranger, 0, abi.encodeCall(IPoUW.releaseDataKey, (key)));
-            }
-        }
-    }
-
     /// @dev The token takes a fee, lies, or lets the puppet act in the middle of a payment.
     function _meddleWithToken() private {
-        HostileToken asset = HostileToken(terms.asset);
-        uint128 reward = uint128(1000 + _pick(1000));
-        bytes memory data = abi.encodeCall(IPoUW.publish, (SPEC, KEY_HASH, 0, false, reward, 0));
-        uint256 due = reward + _bondOf(reward);
+        HostileToken asset = HostileToken(ASSET);
+        bytes memory data = _publishData(500_000, uint128(1000 + _pick(1000)));
+        uint256 due = 2300;
         uint256 choice = _pick(4);
         if (choice < 2) {
             _fund(stranger, due);
             asset.behave(choice == 0 ? HostileToken.Manner.Fee : HostileToken.Manner.Lie);
-            vm.prank(stranger);
-            (bool done, bytes memory returned) = address(arena).call(data);
+            (bool done, bytes memory returned) = _sendValue(stranger, 0, data);
             require(!done && bytes4(returned) == IPoUW.WrongPayment.selector, "less than told is refused");
             _visit(choice == 0 ? bytes32("fee refused") : bytes32("lie refused"));
             asset.behave(HostileToken.Manner.Honest);
             return;
         }
+        if (choice == 3 && creditOf[address(puppet)] == 0) return;
         bytes memory inner =
             choice == 2 ? abi.encodeCall(IPoUW.sync, ()) : abi.encodeCall(IPoUW.withdraw, (address(puppet)));
-        bool allowed = choice == 2;
-        if (choice == 3 && creditOf[address(puppet)] == 0) return;
         _fund(stranger, due);
         asset.arm(address(puppet), abi.encodeCall(Puppet.execute, (address(arena), 0, inner)));
-        vm.recordLogs();
-        vm.prank(stranger);
-        (bool went,) = address(arena).call(data);
-        if (went) _enter(vm.getRecordedLogs(), stranger);
-        require(went == allowed, "money that leaves during a payment is missed");
-        _visit(allowed ? bytes32("sync inside a payment") : bytes32("withdraw inside a payment"));
+        (bool went,) = _sendValue(stranger, 0, data);
+        require(went == (choice == 2), "money that leaves during a payment is missed");
+        _visit(went ? bytes32("sync inside a payment") : bytes32("withdraw inside a payment"));
         asset.arm(address(0), "");
     }
 }

@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {IPoUW} from "../../contracts/IPoUW.sol";
 import {PlainToken} from "../../contracts/test/PlainToken.sol";
+import {vm} from "./Cheats.sol";
+import {HostileToken} from "./HostileToken.sol";
 import {Players} from "./Players.sol";
 import {Stage} from "./Stage.sol";
 
@@ -40,7 +42,7 @@ abstract contract InvariantsTest is Stage {
 
     function afterInvariant() external {
         players.drain();
-        players.tell(string.concat(".build/visits/", _name()));
+        players.tell(string.concat(vm.envOr("VISITS", string(".build/visits")), "/", _name()));
     }
 
     function _name() internal pure virtual returns (string memory);
@@ -58,7 +60,9 @@ contract EtherInvariantsTest is InvariantsTest {
 
 contract TokenInvariantsTest is InvariantsTest {
     function setUp() public {
-        _play(_usual(), true);
+        IPoUW.Parameters memory p = _usual();
+        p.asset = address(new HostileToken());
+        _play(p, true);
     }
 
     function _name() internal pure override returns (string memory) {

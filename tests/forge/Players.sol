@@ -2,37 +2,64 @@
 pragma solidity 0.8.37;
 
 import {IPoUW} from "../../contracts/IPoUW.sol";
-import {Puppet} from "../../contracts/test/Puppet.sol";
-import {Attacks} from "./Attacks.sol";
 import {vm} from "./Cheats.sol";
-import {HostileToken} from "./HostileToken.sol";
 import {Moves} from "./Moves.sol";
+import {Purses} from "./Purses.sol";
 
 /// @title Everybody who plays, guided
-/// @notice Each `play` makes one move that fits the moment: the next step of the live round on an edge of its window,
-/// a change of the pool, a payment, a silence, or something that must be refused.
-contract Players is Attacks {
+/// @notice Each move fits the moment: the next step of the live round on an edge of its window, a change of the pool,
+/// a payment, a silence, or something that must be refused. The books are compared with the arena after each.
+contract Players is Purses {
+    uint256 private constant MOVES = 60;
+
     uint256 private _moves;
+    /// @dev How many tasks wait in the pool, more or less: it differs from run to run.
+    uint256 private _crowd;
 
-    constructor(IPoUW.Parameters memory p, bool hostileToken) Moves(p, hostileToken) {}
+    constructor(IPoUW.Parameters memory p, bool hostile) Moves(p, hostile) {}
 
-    /// @notice Ten moves, the books compared with the arena after each.
+    /// @notice Sixty moves.
     function play(uint256 seed) external {
         vm.warp(clock);
-        for (uint256 i = 0; i < 10; ++i) {
+        vm.recordLogs();
+        if (_moves == 0) _crowd = seed % 4;
+        for (uint256 i = 0; i < MOVES; ++i) {
             _seed = uint256(keccak256(abi.encode(seed, ++_moves)));
             _move();
-            _check(_moves);
         }
+    }
+
+    /// @notice Compares all books with the arena.
+    function check() external view {
+        _checkAll();
+    }
+
+    /// @notice Drains the arena for good.
+    function drain() external {
+        vm.warp(clock);
+        vm.recordLogs();
+        _drain();
+        _checkAll();
+    }
+
+    /// @notice Appends to `path` how often each transition was visited: a line of (name or error and call, 32 bytes;
+    /// count, 4 bytes) in hexadecimal.
+    function tell(string calldata path) external {
+        bytes memory line = abi.encodePacked(bytes32("calls"), uint32(calls), bytes32("moves"), uint32(_moves));
+        for (uint256 i = 0; i < visitNames.length; ++i) {
+            line = bytes.concat(line, abi.encodePacked(visitNames[i], uint32(visits[visitNames[i]])));
+        }
+        vm.writeLine(path, vm.toString(line));
     }
 
     function _move() private {
         uint256 choice = _pick(100);
-        if (choice < 55) _step();
-        else if (choice < 70) _changePool();
-        else if (choice < 82) _collect();
-        else if (choice < 97) _attack();
-        else _beSilent();
+        if (choice < 52) _step();
+        else if (choice < 64) _changePool();
+        else if (choice < 74) _collect();
+        else if (choice < 96) _attack();
+        else if (choice < 97) _beSilent();
+        else _drainAndReturn();
     }
 
     function _beSilent() private {
@@ -45,17 +72,17 @@ contract Players is Attacks {
         }
     }
 
-    // The live round, or the selected task, moves on.
-
     function _step() private {
         if (live) _stepRound();
         else if (selected != 0) _stepSelection();
-        else _publishOne(_publisher(_pick(PUBLISHERS)));
+        else if (_chance(50)) _publishOne(_publisher(_pick(PUBLISHERS)));
+        else _drainAndReturn();
     }
 
     function _stepSelection() private {
-        uint256 opens = selectedAt + _phase2();
-        uint256 closes = opens + terms.keyWindow;
+        (uint256 opens, uint256 closes) = (selectedAt + OPENS, selectedAt + CLOSES);
+        if (_chance(10)) _comeAgain();
+        if (_chance(30)) _drainAndReturn();
         if (clock >= closes || _chance(8)) {
             if (clock < closes) _setClock(closes + _pick(2));
             _must(
@@ -67,17 +94,20 @@ contract Players is Attacks {
             return;
         }
         bytes memory release = abi.encodeCall(IPoUW.releaseDataKey, (DATA_KEY));
-        if (clock < opens && _chance(20)) {
-            _setClock(_chance(50) || clock >= opens - 1 ? clock : opens - 1);
+        if (clock < opens && _chance(10)) {
+            _setClock(opens - 1);
             _refused(IPoUW.TooEarly.selector, stranger, 0, release);
-            return;
         }
         _setClock(_moment(opens, closes));
+        if (_chance(12)) {
+            bytes memory wrong = abi.encodeCall(IPoUW.releaseDataKey, (bytes32(_seed)));
+            _refused(IPoUW.WrongKey.selector, stranger, 0, wrong);
+        }
         _must("release", stranger, 0, release);
     }
 
     function _stepRound() private {
-        Times memory t = _timesOf(begun);
+        Times memory t = _times();
         if (clock < t.t1) _stepPhase1(t);
         else if (!roundBooks[begun].opened) _stepOpening(t);
         else if (clock < t.t3) _stepReveals(t);
@@ -89,11 +119,13 @@ contract Players is Attacks {
     function _stepPhase1(Times memory t) private {
         if (_chance(30)) {
             _setClock(_moment(t.t1, t.t2));
+            _stepOpening(t);
             return;
         }
         if (_chance(30)) _setClock(_moment(clock, t.t1));
         uint256 i = _pick(MINERS);
-        bytes32 word = _chance(90) ? _commitment(begun, _miner(i)) : bytes32(_seed);
+        bytes32 word = _commitment(begun, _miner(i));
+        if (_chance(16)) word = _chance(70) ? _commitment(begun, _miner((i + 1) % MINERS)) : bytes32(_seed);
         bool again = entryBooks[begun][_miner(i)].time != 0;
         _must(
             again ? bytes32("overwrite") : bytes32("commit"), _miner(i), 0, abi.encodeCall(IPoUW.commit, (begun, word))
@@ -103,23 +135,34 @@ contract Players is Attacks {
     function _stepOpening(Times memory t) private {
         if (clock >= t.t2 || _chance(6)) {
             if (clock < t.t2) _setClock(t.t2 + _pick(2));
+            if (_chance(60)) {
+                _refused(IPoUW.TooLate.selector, stranger, 0, abi.encodeCall(IPoUW.openTest, (TEST_KEY)));
+            }
             _close();
             return;
         }
         _setClock(_moment(t.t1, t.t2));
+        if (_chance(12)) {
+            _refused(IPoUW.WrongKey.selector, stranger, 0, abi.encodeCall(IPoUW.openTest, (bytes32(_seed))));
+        }
         _must("open", stranger, 0, abi.encodeCall(IPoUW.openTest, (TEST_KEY)));
     }
 
     function _stepReveals(Times memory t) private {
-        uint256 i = _pick(MINERS);
-        EntryBook storage entry = entryBooks[begun][_miner(i)];
-        if (_chance(20)) {
-            _setClock(_moment(t.t3, t.t4));
-        } else if (entry.time != 0 && !entry.revealed && entry.commitment == _commitment(begun, _miner(i))) {
-            if (_chance(20)) _setClock(_moment(clock, t.t3));
+        if (_chance(15)) _setClock(_moment(clock, t.t3));
+        if (_chance(40)) _forgeReveal();
+        if (_chance(8)) _comeEarly(t);
+        uint256 start = _pick(MINERS);
+        for (uint256 n = 0; n < MINERS; ++n) {
+            uint256 i = (start + n) % MINERS;
+            EntryBook storage entry = entryBooks[begun][_miner(i)];
+            if (entry.time == 0 || entry.revealed || entry.commitment != _commitment(begun, _miner(i))) continue;
             uint32 claim = uint32(500_000 + _pick(3) * 250_000);
-            _must("reveal", _miner(i), terms.minerBond, _revealData(begun, i, claim));
+            _must("reveal", _miner(i), MINER_BOND, _revealData(begun, i, claim));
+            return;
         }
+        _setClock(_moment(t.t3, t.t4));
+        _stepReports(t);
     }
 
     /// @dev Honest oracles of one round agree; which verdict they reach, and who dissents, the seed says.
@@ -132,24 +175,31 @@ contract Players is Attacks {
     }
 
     function _stepReports(Times memory t) private {
-        uint256 i = _pick(terms.oracles.length);
-        if (_chance(20)) {
-            _setClock(_moment(t.t4, t.t4 + (t.t5 > t.t4 ? t.t5 - t.t4 : 1)));
-        } else if (roundBooks[begun].voted & (1 << i) == 0) {
-            if (_chance(20)) _setClock(_moment(clock, t.t4));
+        if (_chance(15)) _setClock(_moment(clock, t.t4));
+        if (_chance(15)) _voteWrongly(t);
+        uint256 start = _pick(SEATS);
+        for (uint256 n = 0; n < SEATS && _chance(85); ++n) {
+            uint256 i = (start + n) % SEATS;
+            if (roundBooks[begun].voted & (1 << i) != 0) continue;
             (IPoUW.Verdict verdict, address winner) = _someVerdict(_chance(80));
-            _must("report", terms.oracles[i], 0, abi.encodeCall(IPoUW.report, (begun, verdict, winner, EVIDENCE)));
+            _must("report", _oracle(i), 0, _reportData(verdict, winner));
+            return;
         }
+        _setClock(_moment(t.t4, t.t5 > t.t4 ? t.t5 : t.t4 + 2));
+        if (ARBITER != address(0)) _stepChallenge(t);
     }
 
     function _stepChallenge(Times memory t) private {
-        if (_chance(50)) {
+        if (_chance(40)) {
             _setClock(_moment(t.t5, t.t6 + 2));
+            if (_chance(40)) _comeLate(t);
+            _close();
             return;
         }
         if (_chance(30)) _setClock(_moment(clock, t.t5));
+        if (_chance(15)) _refusedWrongMoney(stranger, CHALLENGE_BOND, _challengeData());
         address who = _chance(50) ? stranger : _miner(_pick(MINERS));
-        _must("challenge", who, terms.challengeBond, abi.encodeCall(IPoUW.challenge, (begun)));
+        _must("challenge", who, CHALLENGE_BOND, _challengeData());
     }
 
     function _stepClosing(Times memory t) private {
@@ -157,12 +207,15 @@ contract Players is Attacks {
         if (book.challenger != address(0) && !book.ruled && clock < t.t6) {
             if (_chance(25)) {
                 _setClock(t.t6 + _pick(2));
+                if (_chance(70)) _comeLate(t);
+                _close();
                 return;
             }
+            if (_chance(10)) _ruleWrongly(t);
             if (_chance(30)) _setClock(_moment(clock, t.t6));
             (IPoUW.Verdict verdict, address winner) = _someVerdict(_chance(30));
             if (book.verdict != IPoUW.Verdict.None && _chance(40)) (verdict, winner) = (book.verdict, book.winner);
-            _must("rule", terms.arbiter, 0, abi.encodeCall(IPoUW.rule, (begun, verdict, winner, EVIDENCE)));
+            _must("rule", ARBITER, 0, _ruleData(verdict, winner));
             return;
         }
         if (clock < t.t5 && !book.ruled) _setClock(t.t5 + _pick(2));
@@ -172,17 +225,14 @@ contract Players is Attacks {
     /// @dev By whoever finalizes, or by whoever releases the next key.
     function _close() private {
         if (selected != 0 && _chance(50)) {
-            uint256 opens = selectedAt + _phase2();
-            if (clock < opens + terms.keyWindow) {
-                _setClock(_moment(opens, opens + terms.keyWindow));
+            if (clock < selectedAt + CLOSES) {
+                _setClock(_moment(selectedAt + OPENS, selectedAt + CLOSES));
                 _must("release closes", stranger, 0, abi.encodeCall(IPoUW.releaseDataKey, (DATA_KEY)));
                 return;
             }
         }
         _must("finalize", stranger, 0, abi.encodeCall(IPoUW.finalize, ()));
     }
-
-    // The pool.
 
     function _publishOne(address who) private {
         uint128 reward = uint128(1000 + (_chance(50) ? _pick(4) : _pick(1 << 80)));
@@ -192,15 +242,16 @@ contract Players is Attacks {
     }
 
     function _changePool() private {
-        if (pooled.length < 3 || (pooled.length < 12 && _chance(40))) {
+        if (pooled.length < _crowd || (pooled.length < 4 * _crowd && _chance(40))) {
             _publishOne(_chance(20) ? address(puppet) : _publisher(_pick(PUBLISHERS)));
             return;
         }
+        if (pooled.length == 0) return;
         uint64 taskId = pooled[_pick(pooled.length)];
         TaskBook storage task = taskBooks[taskId];
         if (_owesSelection() && !_chance(10)) _must("sync", stranger, 0, abi.encodeCall(IPoUW.sync, ()));
         if (task.fate != Fate.Pooled) return;
-        bool head = arena.pool(0, 1)[0] == taskId;
+        bool head = _head() == taskId;
         bytes memory data;
         uint256 due = 0;
         if (_chance(40)) {
@@ -212,118 +263,5 @@ contract Players is Attacks {
         }
         if (_owesSelection() && head) _refused(IPoUW.TaskNotPooled.selector, task.publisher, due, data);
         else _must(due == 0 ? bytes32("cancel") : bytes32("top up"), task.publisher, due, data);
-    }
-
-    // Money.
-
-    function _collect() private {
-        if (begun > 0 && _chance(50)) {
-            uint64 round = uint64(begun - _pick(begun > 3 ? 3 : begun));
-            uint256 count = revealers[round].length;
-            if (count == 0) return;
-            address miner = revealers[round][_pick(count)];
-            bytes memory data = abi.encodeCall(IPoUW.reclaim, (round, miner));
-            if (roundBooks[round].header == 0) {
-                _refused(IPoUW.NotClosed.selector, stranger, 0, data);
-            } else if (entryBooks[round][miner].reclaimed) {
-                _refused(IPoUW.NothingToReclaim.selector, stranger, 0, data);
-            } else {
-                _must("reclaim", stranger, 0, data);
-            }
-            return;
-        }
-        _withdraw(_chance(20) ? address(puppet) : actors[1 + _pick(actors.length - 1)]);
-    }
-
-    function _withdraw(address who) private {
-        uint256 amount = creditOf[who];
-        if (amount == 0) {
-            _refused(IPoUW.NothingToWithdraw.selector, who, 0, abi.encodeCall(IPoUW.withdraw, (who)));
-        } else if (terms.asset == address(0) && _chance(who == address(puppet) ? 70 : 30)) {
-            _withdrawToPuppet(who);
-        } else if (hostile && _chance(30)) {
-            // Whoever withdraws a lying token loses what it says that it moved; the arena keeps it.
-            HostileToken(terms.asset).behave(HostileToken.Manner.Lie);
-            _must("withdraw a lie", who, 0, abi.encodeCall(IPoUW.withdraw, (who)));
-            HostileToken(terms.asset).behave(HostileToken.Manner.Honest);
-            forced += amount;
-        } else {
-            _must("withdraw", who, 0, abi.encodeCall(IPoUW.withdraw, (who)));
-        }
-    }
-
-    /// @dev A receiver that refuses, or that calls the arena back while it is paid.
-    function _withdrawToPuppet(address who) private {
-        bytes memory withdraw = abi.encodeCall(IPoUW.withdraw, (address(puppet)));
-        uint256 choice = _pick(3);
-        if (choice == 0) {
-            puppet.meetMoney(Puppet.Manner.Refuse, address(0), "");
-            (bool done,) = _send(who, 0, withdraw);
-            require(!done && arena.credits(who) == creditOf[who], "10: a refused payment stays a credit");
-            _visit("withdraw refused");
-        } else if (choice == 1 && who == address(puppet)) {
-            puppet.meetMoney(Puppet.Manner.Act, address(arena), withdraw);
-            (bool done,) = _send(who, 0, withdraw);
-            require(!done, "paid once");
-            _visit("withdraw again inside");
-        } else {
-            puppet.meetMoney(Puppet.Manner.Act, address(arena), abi.encodeCall(IPoUW.sync, ()));
-            _must("sync inside a withdrawal", who, 0, withdraw);
-        }
-        puppet.meetMoney(Puppet.Manner.Accept, address(0), "");
-    }
-
-    /// @notice Compares the books with the arena once more.
-    function check() external view {
-        _check(_moves);
-    }
-
-    /// @notice From here time and permissionless calls alone lead every unit of money to its owner.
-    function drain() external {
-        vm.warp(clock);
-        for (uint256 i = 0; i < actors.length; ++i) {
-            _check(i);
-        }
-        _visit(_stage());
-        for (uint256 i = 0; live || selected != 0 || pooled.length != 0; ++i) {
-            require(i < 40, "6: it ends");
-            _setClock(clock + 10 * 365 days);
-            _must("sync", stranger, 0, abi.encodeCall(IPoUW.sync, ()));
-            if (live) _must("finalize", stranger, 0, abi.encodeCall(IPoUW.finalize, ()));
-        }
-        for (uint64 round = 1; round <= begun; ++round) {
-            for (uint256 i = 0; i < revealers[round].length; ++i) {
-                address miner = revealers[round][i];
-                if (entryBooks[round][miner].reclaimed) continue;
-                _must("reclaim", stranger, 0, abi.encodeCall(IPoUW.reclaim, (round, miner)));
-            }
-        }
-        for (uint256 i = 1; i < actors.length; ++i) {
-            if (creditOf[actors[i]] == 0) continue;
-            _must("withdraw", actors[i], 0, abi.encodeCall(IPoUW.withdraw, (actors[i])));
-        }
-        uint256 held = terms.asset == address(0) ? address(arena).balance : token.balanceOf(address(arena));
-        require(held == creditOf[address(0)] + forced, "6: only what was burned or forced in is left");
-        require(escrowed == 0 && bonds == 0, "6: nothing is owed");
-    }
-
-    function _stage() private view returns (bytes32) {
-        if (!live) return selected != 0 ? bytes32("drain selected") : bytes32("drain idle");
-        Times memory t = _timesOf(begun);
-        if (clock < t.t1) return "drain phase 1";
-        if (!roundBooks[begun].opened) return "drain not opened";
-        if (clock < t.t3) return "drain reveals";
-        if (clock < t.t4) return "drain reports";
-        return roundBooks[begun].challenger != address(0) ? bytes32("drain challenged") : bytes32("drain reported");
-    }
-
-    /// @notice Appends how often each transition was visited to `path`.
-    function tell(string calldata path) external {
-        for (uint256 i = 0; i < visitNames.length; ++i) {
-            vm.writeLine(
-                path, string.concat(vm.toString(uint256(visitNames[i])), " ", vm.toString(visits[visitNames[i]]))
-            );
-        }
-        vm.writeLine(path, string.concat("0 ", vm.toString(_moves)));
     }
 }

@@ -15,6 +15,9 @@ abstract contract Stage {
     bytes32 internal constant KEY_HASH = keccak256(abi.encode(DATA_KEY));
     bytes32 internal constant SPEC = keccak256("spec");
     bytes32 internal constant EVIDENCE = keccak256("evidence");
+    bytes32 internal constant COMMIT_TYPEHASH = keccak256(
+        "Commit(uint256 chainId,address arena,uint64 round,address miner,bytes32 manifestDigest,bytes32 salt)"
+    );
     bytes32 internal constant REVEAL_TYPEHASH =
         keccak256("Reveal(uint64 round,address miner,bytes32 manifestDigest,uint32 claimedScore)");
 
@@ -126,8 +129,17 @@ abstract contract Stage {
         return keccak256(abi.encode("salt", round, miner));
     }
 
+    /// @dev After docs/protocol.md, not by asking the arena.
     function _commitment(uint64 round, address miner) internal view returns (bytes32) {
-        return arena.commitmentOf(round, miner, _manifest(round, miner), _salt(round, miner));
+        return _commitmentTo(round, miner, _manifest(round, miner), _salt(round, miner));
+    }
+
+    function _commitmentTo(uint64 round, address miner, bytes32 manifest, bytes32 salt)
+        internal
+        view
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(COMMIT_TYPEHASH, block.chainid, address(arena), round, miner, manifest, salt));
     }
 
     function _signature(uint64 round, uint256 i, uint32 claim) internal view returns (bytes memory) {
@@ -153,12 +165,13 @@ abstract contract Stage {
     /// @dev Gives `account` that much of the asset, and tells what to send along.
     function _fund(address account, uint256 amount) internal returns (uint256 value) {
         if (terms.asset == address(0)) {
-            vm.deal(account, account.balance + amount);
+            if (account.balance < amount) vm.deal(account, amount << 64);
             return amount;
         }
-        token.mint(account, amount);
+        if (token.balanceOf(account) < amount) token.mint(account, amount << 64);
+        if (token.allowance(account, address(arena)) >= amount) return 0;
         vm.prank(account);
-        token.approve(address(arena), amount);
+        token.approve(address(arena), type(uint256).max);
     }
 
     function _publish(address account, uint128 reward, bool first, uint64 hint) internal returns (uint64) {

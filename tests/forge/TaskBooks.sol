@@ -52,6 +52,22 @@ abstract contract TaskBooks is Stage {
         bool reclaimed;
     }
 
+    /// @dev The arena's terms once more, where reading them is free; T1 to T6 count from t0.
+    uint256 internal immutable T1;
+    uint256 internal immutable T2;
+    uint256 internal immutable T3;
+    uint256 internal immutable T4;
+    uint256 internal immutable T5;
+    uint256 internal immutable T6;
+    uint256 internal immutable OPENS;
+    uint256 internal immutable CLOSES;
+    uint256 internal immutable MINER_BOND;
+    uint256 internal immutable CHALLENGE_BOND;
+    uint256 internal immutable SEATS;
+    uint256 internal immutable THRESHOLD;
+    address internal immutable ARBITER;
+    address internal immutable ASSET;
+
     uint256 internal clock = 1_800_000_000;
     uint256 internal forced;
     address[] internal actors;
@@ -76,11 +92,35 @@ abstract contract TaskBooks is Stage {
     uint256 internal bonds;
     uint256 internal credited;
     mapping(address => uint256) internal creditOf;
-    mapping(address => uint256) internal _expected;
-    mapping(address => uint256) internal _received;
+    /// @dev What a call's events say an account must be credited, less what it was; and how many are not even.
+    mapping(address => int256) private _owed;
+    uint256 internal uneven;
 
     bytes32[] internal visitNames;
     mapping(bytes32 => uint256) internal visits;
+
+    constructor(IPoUW.Parameters memory p) {
+        T1 = p.phase1;
+        T2 = T1 + p.keyWindow;
+        T3 = T2 + p.revealWindow;
+        T4 = T3 + p.reportWindow;
+        T5 = T4 + p.challengeWindow;
+        T6 = T5 + p.rulingWindow;
+        OPENS = T6 - T1;
+        CLOSES = OPENS + p.keyWindow;
+        MINER_BOND = p.minerBond;
+        CHALLENGE_BOND = p.challengeBond;
+        SEATS = p.oracles.length;
+        THRESHOLD = p.threshold;
+        ARBITER = p.arbiter;
+        ASSET = p.asset;
+    }
+
+    /// @dev The boundaries of the newest round, after the books.
+    function _times() internal view returns (Times memory) {
+        uint256 t0 = roundBooks[begun].t0;
+        return Times(t0, t0 + T1, t0 + T2, t0 + T3, t0 + T4, t0 + T5, t0 + T6);
+    }
 
     function _visit(bytes32 name) internal {
         if (visits[name]++ == 0) visitNames.push(name);
@@ -92,7 +132,15 @@ abstract contract TaskBooks is Stage {
     }
 
     function _expect(address account, uint256 amount) internal {
-        _expected[account] += amount;
+        _owe(account, int256(amount));
+    }
+
+    function _owe(address account, int256 amount) internal {
+        if (amount == 0) return;
+        int256 before = _owed[account];
+        if (before == 0) ++uneven;
+        else if (before + amount == 0) --uneven;
+        _owed[account] = before + amount;
     }
 
     function _roll(IPoUW.PoolChange kind, uint64 taskId, uint128 reward) private {
@@ -142,7 +190,7 @@ abstract contract TaskBooks is Stage {
             _roll(IPoUW.PoolChange.Cancel, taskId, 0);
         } else if (kind == IPoUW.TaskSelected.selector) {
             require(selected == 0, "8: at most one selected task");
-            require(!live || clock >= roundBooks[begun].t0 + terms.phase1, "8: not before t1 of the live round");
+            require(!live || clock >= roundBooks[begun].t0 + T1, "8: not before t1 of the live round");
             for (uint256 i = 0; i < pooled.length; ++i) {
                 require(!_comesBefore(pooled[i], taskId), "3: the highest reward, then the lowest id");
             }
@@ -152,7 +200,7 @@ abstract contract TaskBooks is Stage {
             _roll(IPoUW.PoolChange.Select, taskId, task.reward);
         } else if (kind == IPoUW.TaskDropped.selector) {
             require(selected == taskId && task.fate == Fate.Selected, "2: a task leaves once");
-            require(clock >= selectedAt + _phase2() + terms.keyWindow, "10: not dropped in its window");
+            require(clock >= selectedAt + CLOSES, "10: not dropped in its window");
             (selected, task.fate) = (0, Fate.Dropped);
             escrowed -= _moneyOf(taskId);
             _expect(task.publisher, task.reward);
