@@ -78,6 +78,13 @@ def publisher() -> None:
     help="JSON with network, inference and caps (default: planned from the data).",
 )
 @click.option(
+    "--retention-days",
+    type=click.IntRange(0, 36_500),
+    default=30,
+    show_default=True,
+    help="How long miners and oracles serve models that did not win.",
+)
+@click.option(
     "--data-will-be-public",
     is_flag=True,
     help="Confirm that everybody concerned agrees to the data becoming public.",

@@ -6,16 +6,27 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pouw.documents import Judged, TaskSpec
-from pouw.errors import ContentNotFound
+from pouw.documents import Judged, Manifest, TaskSpec
+from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge
 from pouw.events import Revealed
 from pouw.roles.base import Errands, Setup
-from pouw.roles.content import fetch_manifest
 from pouw.roles.evidence import judge_manifest, judged_score
-from pouw.roles.provenance import Claim, Provenance
+from pouw.roles.keeping import Keeper, files_of
+from pouw.roles.provenance import Claim, Provenance, recipe_fault
 from pouw.types import RoundNumber, Task
 
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Content that could not be had: how often it was tried, and what was answered last."""
+
+    attempts: int
+    answer: str
+
+    def __str__(self) -> str:
+        return f"not to be had in {self.attempts} attempt(s) until now; the last: {self.answer}"
 
 
 @dataclass(slots=True)
@@ -34,7 +45,8 @@ class Candidates:
     spec: TaskSpec
     provenance: Provenance
     data_key: bytes
-    missing: set[Revealed] = field(default_factory=set)
+    keeper: Keeper
+    missing: dict[Revealed, Missing] = field(default_factory=dict)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
 
     def fetch(self, ranked: Iterable[Revealed]) -> None:
@@ -60,26 +72,53 @@ class Candidates:
             found.unlink(missing_ok=True)
 
     def _fetching(self, event: Revealed) -> Callable[[], None]:
-        folder = self.setup.home / "models" / str(self.number)
-
         def fetch() -> None:
             try:
-                judged, model = judge_manifest(
-                    self.setup.store, event, self.task, self.number, self.spec, folder
-                )
-                fault = self._link_fault(event) if judged is None else None
-            except ContentNotFound:
-                self.missing.add(event)
+                self._found[event] = self._examine(event)
+            except ContentNotFound as error:
+                attempts = self.missing[event].attempts if event in self.missing else 0
+                self.missing[event] = Missing(attempts + 1, str(error))
                 raise
-            self.missing.discard(event)
-            if fault is not None:
-                model.unlink(missing_ok=True)
-                judged = judged_score(event, None, "manifest", fault, ())
-            self._found[event] = model if judged is None else judged
+            self.missing.pop(event, None)
 
         return fetch
 
-    def _link_fault(self, event: Revealed) -> str | None:
-        manifest = fetch_manifest(self.setup.store, event.manifest_digest)
+    def _examine(self, event: Revealed) -> Judged | Path:
+        """The finding on manifest and checkpoints, or the weights where they are as they should."""
+        store = self.setup.store
+        manifest = judge_manifest(store, event, self.task, self.number, self.spec)
+        if isinstance(manifest, Judged):
+            return manifest
         claim = Claim(self.number, event.miner, self.spec, manifest, event.manifest_digest)
-        return self.provenance.fault(claim, self.data_key)
+        model = self.setup.home / "models" / str(self.number) / f"{event.miner}.safetensors"
+        try:
+            fault = self._recipe_fault(claim)
+            if fault is None:
+                # From here on it is served from here too, until the round is closed.
+                self.keeper.keep(
+                    self.number,
+                    event.miner,
+                    self.spec,
+                    self._files(manifest),
+                    event.manifest_digest,
+                )
+                model.unlink(missing_ok=True)
+                store.get_file(manifest.model.cid, model, manifest.model.bytes)
+                fault = self.provenance.fault(claim, self.data_key)
+        except (ContentMismatch, ContentTooLarge) as error:
+            fault = str(error)
+        if fault is None:
+            return model
+        model.unlink(missing_ok=True)
+        return judged_score(event, None, "manifest", fault, ())
+
+    def _recipe_fault(self, claim: Claim) -> str | None:
+        """What speaks against the declared sizes, before anything of that size is fetched."""
+        if self.spec.provenance.policy == "none":
+            return None
+        return recipe_fault(claim, self.data_key)
+
+    def _files(self, manifest: Manifest) -> tuple[tuple[str, int], ...]:
+        """What has to be had: checkpoints only where the spec asks for them."""
+        files = files_of(manifest)
+        return files[-1:] if self.spec.provenance.policy == "none" else files

@@ -11,6 +11,7 @@ from pouw.events import (
     Event,
     Reported,
     Revealed,
+    RoundClosed,
     TaskPublished,
     TestOpened,
 )
@@ -21,11 +22,13 @@ from pouw.types import Address, RoundNumber, TaskId, rank_key
 class RoundEvents:
     """What the events say of one round."""
 
+    task_id: TaskId | None = None
     data_key: bytes | None = None
     test_key: bytes | None = None
     commits: dict[Address, Committed] = field(default_factory=dict)
     reveals: dict[Address, Revealed] = field(default_factory=dict)
     reports: dict[Address, Reported] = field(default_factory=dict)
+    closed: RoundClosed | None = None
 
     def ranked(self, *, first: bool) -> list[Revealed]:
         """The reveals, best rank first."""
@@ -63,11 +66,16 @@ class Feed:
         """What is known of a round; empty where nothing is."""
         return self._rounds.setdefault(number, RoundEvents())
 
+    def closed(self) -> list[tuple[RoundClosed, RoundEvents]]:
+        """Every round that is closed: its end, and all that is known of it."""
+        return [(events.closed, events) for events in self._rounds.values() if events.closed]
+
     def _take(self, event: Event) -> None:
         match event:
             case TaskPublished():
                 self.published[event.task_id] = event
             case DataKeyReleased():
+                self.round(event.round).task_id = event.task_id
                 self.round(event.round).data_key = event.data_key
             case TestOpened():
                 self.round(event.round).test_key = event.test_key
@@ -77,5 +85,7 @@ class Feed:
                 self.round(event.round).reveals[event.miner] = event
             case Reported():
                 self.round(event.round).reports[event.oracle] = event
+            case RoundClosed():
+                self.round(event.round).closed = event
             case _:
                 pass

@@ -122,6 +122,7 @@ class Miner:
         step = decide(view, mine)
         self._act(step, view, mine)
         self._trainer.end_after_phase1(view)
+        self._submissions.tend(self._feed, view.now)
         boundary = view.next_boundary()
         return Status(
             role="miner",
@@ -196,8 +197,9 @@ class Miner:
                     )
             case Step.SCORE if mine.committed:
                 self._measure(view, mine.committed)
-            case Step.REVEAL if live and mine.committed and mine.claim_ppm is not None:
-                self._submissions.reveal(live.number, mine.committed, mine.claim_ppm)
+            case Step.REVEAL if live and task and mine.committed and mine.claim_ppm is not None:
+                spec = self._trainer.spec(task)
+                self._submissions.reveal(live.number, spec, mine.committed, mine.claim_ppm)
             case Step.RECLAIM:
                 for number in mine.unsettled:
                     self._submissions.reclaim(number)

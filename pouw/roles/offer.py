@@ -47,6 +47,7 @@ class PublishRequest:
     proposal: Proposal | None = None
     network: str | None = None
     data_will_be_public: bool = False
+    retention_days: int = 30
 
 
 def seal_offer(
@@ -80,6 +81,7 @@ def seal_offer(
         test=test,
         caps=proposal.caps,
         licence=Licence(name=request.licence, citation=request.citation),
+        retention_days=request.retention_days,
         data_becomes_public=True,
     )
 

@@ -22,6 +22,7 @@ from pouw.roles.capacity import OracleOptions, open_scoring
 from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
 from pouw.roles.evidence import Judgement, build_evidence, judged_score, unavailable
 from pouw.roles.feed import Feed, RoundEvents
+from pouw.roles.keeping import Keeper
 from pouw.roles.provenance import Claim, Provenance, claim_key, drawn_plan
 from pouw.roles.scorers import CRASHES
 from pouw.roles.view import View, read_view
@@ -79,6 +80,7 @@ class Oracle:
         self._invalid: dict[RoundNumber, str] = {}
         self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
         self._provenance = Provenance(setup)
+        self._keeper = Keeper(setup, self._errands)
 
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
@@ -88,6 +90,7 @@ class Oracle:
         outcome = self._outcome(view)
         step = decide(view, voted=self._voted(view), outcome=outcome, credit=credit)
         self._act(step, view, outcome)
+        self._keeper.tend(self._feed, view.now)
         boundary = view.next_boundary()
         return Status(
             role="oracle",
@@ -126,9 +129,10 @@ class Oracle:
         for place, event in enumerate(ranked):
             record = self._judged(live.number, event)
             if record is None:
-                if not late or not self._is_missing(event):
+                missing = self._candidates.missing.get(event) if self._candidates else None
+                if not late or missing is None:
                     return None
-                record = unavailable(event, "its content could not be had in the report window")
+                record = unavailable(event, str(missing))
             judged.append(record)
             if record.true_claim:
                 return Judgement(
@@ -205,12 +209,16 @@ class Oracle:
         assert events.data_key is not None
         if self._candidates is None or self._candidates.number != number:
             self._candidates = Candidates(
-                self._setup, self._errands, number, task, spec, self._provenance, events.data_key
+                self._setup,
+                self._errands,
+                number,
+                task,
+                spec,
+                self._provenance,
+                events.data_key,
+                self._keeper,
             )
         return self._candidates
-
-    def _is_missing(self, event: Revealed) -> bool:
-        return self._candidates is not None and event in self._candidates.missing
 
     def _open_task(
         self, number: RoundNumber, task: Task, events: RoundEvents, *, late: bool

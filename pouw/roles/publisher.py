@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import enum
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from pouw.errors import ConfigError, JournalError
+from pouw.events import Revealed
 from pouw.hashing import data_key_of, key_hash_of, raw_cid
 from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.content import fetch_manifest
 from pouw.roles.feed import Feed
+from pouw.roles.keeping import files_of, hold
 from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.roles.view import View, read_view
 from pouw.sealing import new_test_key
-from pouw.types import Address, TaskId
+from pouw.types import Address, RoundNumber, TaskId, Verdict
 
 TASKS = "tasks"
+WINNERS = "winners"
 
 __all__ = ["Progress", "PublishRequest", "Publisher", "Step", "decide"]
 
@@ -88,6 +93,7 @@ class Publisher:
         credit = self._setup.arena.credit(self._address)
         step = decide(view, frozenset(mine), credit)
         self._act(step, view, mine)
+        self._keep_winners(frozenset(mine))
         boundary = view.next_boundary()
         return Status(
             role="publisher",
@@ -122,6 +128,27 @@ class Publisher:
                 errands.send(f"close round {view.live.number}", arena.finalize)
             case Step.WITHDRAW:
                 errands.send("withdraw", lambda: arena.withdraw(self._address))
+
+    def _keep_winners(self, mine: frozenset[TaskId]) -> None:
+        """Bring the models that were paid for here, while their miners still serve them."""
+        for closed, events in self._feed.closed():
+            bought = events.task_id in mine and closed.verdict == Verdict.WINNER
+            if bought and not self._setup.journal.get(WINNERS, str(closed.round)):
+                number, reveal = closed.round, events.reveals[closed.winner]
+                self._errands.prepare(
+                    f"keep the winner of round {number}", self._keeping(number, reveal)
+                )
+
+    def _keeping(self, number: RoundNumber, reveal: Revealed) -> Callable[[], None]:
+        def keep() -> None:
+            store = self._setup.store
+            for cid, size in files_of(fetch_manifest(store, reveal.manifest_digest)):
+                hold(store, cid, size)
+            store.pin(raw_cid(reveal.manifest_digest))
+            self._setup.journal.put(WINNERS, str(number), True)
+            self._setup.info(f"keeps the winner of round {number}", round=number)
+
+        return keep
 
     def _my_tasks(self) -> dict[TaskId, bytes]:
         mine: dict[TaskId, bytes] = {}

@@ -17,6 +17,8 @@ from pouw.hashing import raw_cid
 from pouw.ml.requests import Snapshot
 from pouw.roles.base import Errands, Setup
 from pouw.roles.content import fetch_manifest
+from pouw.roles.feed import Feed
+from pouw.roles.keeping import Keeper, files_of
 from pouw.roles.manifests import build_manifest
 from pouw.storage.local import LocalStore
 from pouw.storage.store import copy
@@ -45,6 +47,7 @@ class Submissions:
         self._errands = errands
         self._address: Address = setup.arena.sender.address
         self._private = LocalStore(setup.home / "content")
+        self._keeper = Keeper(setup, errands)
 
     def committed(self, number: RoundNumber) -> Submission | None:
         """What the commitment that the chain holds binds; None where it is none of ours."""
@@ -75,10 +78,12 @@ class Submissions:
         """Keep what was measured."""
         self._setup.journal.put(_SCORES, str(number), score_ppm)
 
-    def reveal(self, number: RoundNumber, submission: Submission, claim_ppm: int) -> None:
+    def reveal(
+        self, number: RoundNumber, spec: TaskSpec, submission: Submission, claim_ppm: int
+    ) -> None:
         """Make the content public and open the commitment."""
         self._errands.send(
-            f"reveal in round {number}", lambda: self._reveal(number, submission, claim_ppm)
+            f"reveal in round {number}", lambda: self._reveal(number, spec, submission, claim_ppm)
         )
 
     def unsettled(self, live: RoundNumber | None) -> list[RoundNumber]:
@@ -92,6 +97,10 @@ class Submissions:
     def reclaim(self, number: RoundNumber) -> None:
         """Settle the bond of a closed round."""
         self._errands.send(f"reclaim the bond of round {number}", lambda: self._reclaim(number))
+
+    def tend(self, feed: Feed, now: int) -> None:
+        """Let go of what was revealed and did not win, once its time is over."""
+        self._keeper.tend(feed, now)
 
     def _commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -119,8 +128,10 @@ class Submissions:
             step=snapshot.step,
         )
 
-    def _reveal(self, number: RoundNumber, submission: Submission, claim_ppm: int) -> None:
-        self._pin(submission.manifest_digest)
+    def _reveal(
+        self, number: RoundNumber, spec: TaskSpec, submission: Submission, claim_ppm: int
+    ) -> None:
+        self._serve(number, spec, submission.manifest_digest)
         self._setup.journal.put(_REVEALS, str(number), False)
         self._setup.arena.reveal(number, submission.manifest_digest, claim_ppm, submission.salt)
         self._setup.info(
@@ -129,13 +140,12 @@ class Submissions:
             claim_ppm=claim_ppm,
         )
 
-    def _pin(self, manifest_digest: bytes) -> None:
+    def _serve(self, number: RoundNumber, spec: TaskSpec, manifest_digest: bytes) -> None:
         """Copy the manifest and all that it names to the public store; only now may others see."""
-        manifest = fetch_manifest(self._private, manifest_digest)
-        checkpoints = [checkpoint.cid for checkpoint in manifest.checkpoints]
-        for cid in (*checkpoints, manifest.model.cid, raw_cid(manifest_digest)):
+        files = files_of(fetch_manifest(self._private, manifest_digest))
+        for cid in (*(cid for cid, _ in files), raw_cid(manifest_digest)):
             copy(cid, self._private, self._setup.store)
-            self._setup.store.pin(cid)
+        self._keeper.keep(number, self._address, spec, files, manifest_digest)
 
     def _reclaim(self, number: RoundNumber) -> None:
         entry = self._setup.arena.entry(number, self._address)

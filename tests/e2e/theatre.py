@@ -22,6 +22,7 @@ from pouw.roles.oracle import Oracle, OracleOptions
 from pouw.roles.publisher import Publisher, PublishRequest
 from pouw.roles.view import View, read_view
 from pouw.storage.local import LocalStore
+from pouw.storage.store import Store
 from pouw.types import ZERO_ADDRESS, Address, Parameters, RoundNumber, TaskId
 
 ETHER = 10**18
@@ -55,6 +56,8 @@ class OverClaimer(Miner):
 class Theatre:
     """One arena on one chain, and everybody in it."""
 
+    oracle_names: tuple[str, ...] = ("oracle-a", "oracle-b", "oracle-c")
+
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.folder = folder
@@ -62,7 +65,6 @@ class Theatre:
         self.endpoint = Endpoint.connect(url)
         self.faucet = Sender(self.endpoint, dev_account(0))
         self._accounts: dict[str, LocalAccount] = {}
-        self.oracle_names = ("oracle-a", "oracle-b", "oracle-c")
         self.parameters = Parameters(
             asset=ZERO_ADDRESS,
             phase1=600,
@@ -100,7 +102,7 @@ class Theatre:
         client = ArenaClient.connect(self.url, self.address, self.account(name))
         setup = Setup(
             arena=client,
-            store=self.store,
+            store=self.store_of(name),
             home=home,
             journal=Journal(home / "journal.sqlite"),
             confirmations=1,
@@ -108,6 +110,10 @@ class Theatre:
             notify=notices.append,
         )
         return Player(setup, notices)
+
+    def store_of(self, name: str) -> Store:
+        """Where that player's content is; here all share one folder."""
+        return self.store
 
     def miner(self, name: str, steps: int, kind: type[Miner] = Miner) -> Miner:
         options = MinerOptions(
@@ -135,6 +141,7 @@ class Theatre:
         dims: int,
         reward: int,
         provenance: Literal["manifest", "replay"] = "manifest",
+        retention_days: int = 30,
     ) -> TaskId:
         data = self.folder / f"data-{dims}"
         if not data.exists():
@@ -153,6 +160,7 @@ class Theatre:
                 proposal=brain_proposal(dims),
                 data_will_be_public=True,
                 provenance=provenance,
+                retention_days=retention_days,
             )
         )
 
@@ -210,5 +218,5 @@ def _at_work(theatre: Theatre, view: View) -> bool:
     if live.opened and view.now < at.t3:
         return live.reveals < sum(name.startswith("miner") for name in theatre._accounts)
     if live.opened and view.now < at.t4:
-        return live.voted != 0b111
+        return live.voted != (1 << len(theatre.oracle_names)) - 1
     return False

@@ -49,6 +49,7 @@ SPEC: dict[str, Any] = {
     "test": {"cid": CID, "bytes": 500, "cases": 4},
     "caps": {"model_bytes": 1 << 24, "parameters": 10**7, "activation_bytes": 1 << 30},
     "licence": {"name": "MNI", "citation": "Fonov et al. 2009"},
+    "retention_days": 30,
     "data_becomes_public": True,
 }
 NETWORK = SPEC["network"]
@@ -217,6 +218,7 @@ def test_parse__any_key_missing__is_refused(kind: type[Document], value: dict[st
 WRONG: list[tuple[int, str, Any]] = [
     (0, "data_becomes_public", False),
     (0, "data_becomes_public", 1),
+    (0, "retention_days", -1),
     (0, "spatial_dims", 4),
     (0, "spatial_dims", 3),  # the patch has two axes
     (0, "inference.patch", [192]),
