@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
 from pouw.cli.options import Call, example, settings_options
+from pouw.cli.output import console
 from pouw.cli.output import score as shown
 from pouw.errors import ConfigError, ModelError, ProcessError
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pouw.documents import TaskSpec
     from pouw.ml.requests import ScoringAnswer
 
+_TICK_SECONDS = 0.5
 _PATH = click.Path(path_type=Path, exists=True)
 
 
@@ -36,20 +39,60 @@ _PATH = click.Path(path_type=Path, exists=True)
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for one label map a case (NAME.npy).",
 )
-def score(call: Call, model: Path, data: Path, spec: Path | None, predictions: Path | None) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=1024),
+    default=1,
+    help="Score the cases in so many processes.",
+)
+def score(
+    call: Call,
+    *,
+    model: Path,
+    data: Path,
+    spec: Path | None,
+    predictions: Path | None,
+    processes: int,
+) -> None:
     """Score MODEL (safetensors) on the labelled test cases of the folder DATA.
 
-    The same code, recipe and arithmetic as the oracles': float32, integer Dice, floored to ppm.
+    The same code, recipe and arithmetic as the oracles': float32, integer Dice, floored to ppm. It
+    runs in a process without sockets and with bounds on memory and CPU time, as theirs does.
     """
     from pouw.documents import TaskSpec
-    from pouw.ml.scoring import score as score_model
 
     task = TaskSpec.parse((spec or _spec_beside(data, model)).read_bytes())
-    answer = score_model(model, data, task, predictions)
+    answer = _scored(model, data, task, predictions, processes)
     if answer.score_ppm is None:
         kind = ModelError if answer.reason in ("model", "caps") else ProcessError
         raise kind(f"{model} was not scored ({answer.reason}): {answer.detail}")
     call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
+
+
+def _scored(
+    model: Path, data: Path, task: TaskSpec, predictions: Path | None, processes: int
+) -> ScoringAnswer:
+    from pouw.ml.requests import ScoringRequest
+    from pouw.roles.processes import ScoringProcess
+    from pouw.roles.scorers import local_scoring
+
+    request = ScoringRequest(
+        id=model.name,
+        spec=task,
+        data=data.resolve(),
+        model=model.absolute(),
+        predictions=predictions and predictions.resolve(),
+    )
+    with TemporaryDirectory(prefix="pouw-score-") as logs:
+        scoring = local_scoring(processes, lambda log: ScoringProcess(log, 1, "cpu"), Path(logs))
+        try:
+            scoring.ask(request)
+            with console(err=True).status(f"scoring {model.name}"):
+                while (answer := scoring.answer(_TICK_SECONDS)) is None:
+                    pass
+        finally:
+            scoring.end()
+    return answer
 
 
 def _spec_beside(*paths: Path) -> Path:
