@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 import numpy as np
@@ -257,16 +256,6 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(already)
-
-
-def score(
-    model: Path, data: Path, spec: TaskSpec, predictions: Path | None = None
-) -> ScoringAnswer:
-    """The answer for one model on the test cases of ``data``, on this CPU with one thread."""
-    request = ScoringRequest(
-        id=model.name, spec=spec, data=data, model=model, predictions=predictions
-    )
-    return Scorer().answer(request)
 
 
 def serve(lines: TextIO, answers: TextIO, scorer: Scorer) -> None:

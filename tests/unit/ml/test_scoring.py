@@ -18,7 +18,7 @@ from pouw.ml.checkpoint import save_model
 from pouw.ml.dice import score_ppm
 from pouw.ml.networks import activation_bytes, build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest, Share
-from pouw.ml.scoring import Scorer, score, serve
+from pouw.ml.scoring import Scorer, serve
 from pouw.ml.training import Training
 
 SPEC = tiny_spec()
@@ -57,9 +57,9 @@ def untrained(path: Path, scale: float = 1.0, spec: TaskSpec = SPEC) -> Path:
 
 
 def test_score__trained_model__counts_and_pictures_agree(
-    data: Path, model: Path, tmp_path: Path
+    data: Path, model: Path, scorer: Scorer, tmp_path: Path
 ) -> None:
-    answer = score(model, data, SPEC, tmp_path)
+    answer = scorer.answer(request(data, model, predictions=tmp_path))
     assert answer.reason == "score"
     assert answer.score_ppm is not None
     assert answer.score_ppm > 600_000
