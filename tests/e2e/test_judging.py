@@ -192,6 +192,7 @@ def test_oracle__liar_hostile_missing_honest_and_one_below__votes_with_reasons(
         ("honest", "score", True),
     ]
     assert "not finite" in evidence.judged[1].detail
+    assert "attempt(s) until now; the last: cannot read block" in evidence.judged[2].detail
     assert evidence.judged[3].score_ppm == score
     assert len(evidence.judged[0].cases) <= len(evidence.judged[3].cases)
     assert [(names[one.miner.lower()], one.reason) for one in evidence.skipped] == [
