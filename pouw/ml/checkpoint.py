@@ -7,6 +7,7 @@ checkpoint with its sha-256 in its metadata: checkpoints form a hash-linked chai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,16 +73,26 @@ def load_model(path: Path, network: Network, channels: int, labels: int, caps: C
     says what is wrong; ModelTooLarge where the file passes the caps.
     """
     module = build(network, channels, labels, parameters_cap=caps.parameters)
+    fill_model(path, module, caps.model_bytes)
+    return module.eval()
+
+
+def fill_model(path: Path, module: nn.Module, max_bytes: int) -> None:
+    """Give ``module`` the weights of a stranger's file, as ``load_model`` does."""
     expected = floating_state(module)
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    tensors, _ = read_tensors(path, shapes, max_bytes=caps.model_bytes)
+    tensors, _ = read_tensors(path, shapes, max_bytes=max_bytes)
     with torch.no_grad():
         for name, tensor in tensors.items():
             values = tensor.to(torch.float32)
-            if not bool(torch.isfinite(values).all()):
+            if not _finite(values):
                 raise ModelError(f"{name} holds values that are not finite")
             expected[name].copy_(values)
-    return module.eval()
+
+
+def _finite(values: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN, which both extremes then are; in one pass, in place."""
+    return not values.numel() or all(math.isfinite(float(end)) for end in torch.aminmax(values))
 
 
 def save_checkpoint(

@@ -48,7 +48,7 @@ def read_tensors(
     length = int.from_bytes(data[:_PREFIX_BYTES], "little")
     if length > min(MAX_HEADER_BYTES, len(data) - _PREFIX_BYTES):
         raise ModelError(f"the header claims {length} bytes of a file of {len(data)}")
-    body = memoryview(data)[_PREFIX_BYTES + length :]
+    body = data[_PREFIX_BYTES + length :]
     header = _header(bytes(data[_PREFIX_BYTES : _PREFIX_BYTES + length]))
     metadata = _metadata(header.pop(_METADATA, {}))
     expected = len(shapes) + len(vectors)
@@ -67,17 +67,22 @@ def read_tensors(
         if not 0 <= begin <= end <= len(body) or end - begin != size:
             raise ModelError(f"{name} lies at bytes {begin} to {end}; it has {size} bytes")
         spans.append((begin, end))
-        tensors[name] = (
-            # A copy of its own, because offsets of a stranger need not be aligned.
-            torch.frombuffer(bytearray(body[begin:end]), dtype=dtype).reshape(shape)
-            if size
-            else torch.empty(shape, dtype=dtype)
-        )
+        tensors[name] = _tensor(body[begin:end], dtype, shape)
     _contiguous(spans, len(body))
     return tensors, metadata
 
 
-def _read(path: Path, max_bytes: int) -> bytearray:
+def _tensor(data: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:
+    if not len(data):
+        return torch.empty(shape, dtype=dtype)
+    # Offsets of a stranger need not be aligned: only then a copy is made.
+    tensor = torch.frombuffer(data, dtype=dtype)
+    if tensor.data_ptr() % dtype.itemsize:
+        tensor = torch.frombuffer(bytearray(data), dtype=dtype)
+    return tensor.reshape(shape)
+
+
+def _read(path: Path, max_bytes: int) -> memoryview:
     try:
         # A FIFO in place of the file must not block, a link must not be followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,7 +96,8 @@ def _read(path: Path, max_bytes: int) -> bytearray:
             raise ModelTooLarge(f"the model has {status.st_size} bytes, at most {max_bytes}")
         if status.st_size < _PREFIX_BYTES:
             raise ModelError(f"the model has {status.st_size} bytes: no safetensors file")
-        data = bytearray(status.st_size)
+        # Not a bytearray, which would be cleared first.
+        data = memoryview(torch.empty(status.st_size, dtype=torch.uint8).numpy())
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             if file.readinto(data) != len(data):
                 raise ModelError("the model changed while it was read")

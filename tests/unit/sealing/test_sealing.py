@@ -294,28 +294,30 @@ def test_sealing__every_leaf_made__tells_its_plaintext_bytes(tmp_path: Path) -> 
 
 
 MEMORY = """
-import resource
+import re
 import sys
 from pathlib import Path
 from pouw.hashing import keccak
 from pouw.sealing import Sealing, open_file
 from pouw.storage.local import LocalStore
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 folder = Path(sys.argv[1])
 store = LocalStore(folder / "store")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 with Sealing(folder / "plain", bytes(32)) as sealing:
     stored = store.put_leaves(sealing)
 store.get_file(stored.cid, folder / "sealed", stored.bytes)
 open_file(folder / "sealed", folder / "back", bytes(32), keccak(bytes(32)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
 
 
-def test_sealing__seal_keep_get_and_open_128_mebibytes__takes_32_of_memory(tmp_path: Path) -> None:
+def test_sealing__seal_keep_get_and_open_128_mebibytes__takes_48_of_memory(tmp_path: Path) -> None:
     with (tmp_path / "plain").open("wb") as file:
         file.truncate(128 << 20)
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True
     )
     kibibytes = int(done.stdout)
-    assert kibibytes < 32 << 10
+    assert 1 << 10 < kibibytes < 48 << 10
