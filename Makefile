@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test test-ipfs lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-oracle bench-provenance fuzz-models bench-audit contracts clean
+.PHONY: help demo test test-ipfs lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-artifacts bench-oracle bench-provenance fuzz-models bench-audit contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ slither: node_modules/.installed .build/slither-env/.installed ## Static analysi
 halmos: node_modules/.installed .build/halmos-env/.installed ## Proofs: the pool's order, what a commitment binds, no money lost
 	FOUNDRY_TEST=tests/halmos FOUNDRY_OUT=.build/halmos FOUNDRY_CACHE_PATH=.build/halmos-cache \
 	  PATH="$$(dirname $(CURDIR)/node_modules/@foundry-rs/forge-*/bin/forge):$$PATH" \
-	  .build/halmos-env/bin/halmos --forge-build-out .build/halmos --loop 8
+	  .build/halmos-env/bin/halmos --forge-build-out .build/halmos --loop 8 --solver-timeout-assertion 0
 
 bench-deadline: .venv/.demo node_modules/.installed ## Misses and idle time of Phase 1: 100,000 simulated rounds, 20 on anvil
 	$(BIN)/python -m benchmarks.deadline --live 20
@@ -62,6 +62,9 @@ bench-provenance: .venv/.demo ## Honest repetitions of training against forgerie
 
 fuzz-models: .venv/.demo ## 100,000 mutated model files against the loader
 	$(BIN)/python -m benchmarks.fuzz_models --files 100000
+
+bench-artifacts: .venv/.demo ## Sealing, naming, fetching and loading 270 MB beside what one would write down first
+	$(BIN)/python -m benchmarks.artifacts
 
 bench-audit: .venv/.test node_modules/.installed ## Reading and auditing 10,000 rounds, beside web3.py
 	$(BIN)/python -m benchmarks.audit
