@@ -97,7 +97,7 @@ def _read(path: Path, max_bytes: int) -> memoryview:
         if status.st_size < _PREFIX_BYTES:
             raise ModelError(f"the model has {status.st_size} bytes: no safetensors file")
         # Not a bytearray, which would be cleared first.
-        data = memoryview(torch.empty(status.st_size, dtype=torch.uint8).numpy())
+        data: memoryview = torch.empty(status.st_size, dtype=torch.uint8).numpy().data
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             if file.readinto(data) != len(data):
                 raise ModelError("the model changed while it was read")
