@@ -61,6 +61,7 @@ class Histories(RuleBasedStateMachine):
 
     def _take(self, taken: list[Step]) -> None:
         for step in taken:
+            self.stage.now += step.dice % 2
             if self.arena.state.live:
                 self._round_step(step)
             elif self.arena.state.selected:
@@ -222,11 +223,18 @@ class Histories(RuleBasedStateMachine):
         elif this.challenged and not this.ruled and self.stage.now < limits.t6 and dice % 3:
             self._decide("rule", "arbiter", step, agreed=dice > 6)
         else:
+            if dice % 3 == 0:
+                self._wait_for(limits.t5 - dice % 2)
+                self._call("finalize", "stranger")
             self._wait_for(limits.t6 if this.challenged and not this.ruled else limits.t5)
             if dice < 6 or not self.arena.state.selected:
                 self._call("finalize", "stranger")
             else:
                 self._release(late=False)
+            if dice > 3:
+                for miner in MINERS:
+                    if self._state(number, miner) is EntryState.REVEALED:
+                        self._call("reclaim", "stranger", number, CAST[miner].address)
 
     def _reveal(
         self, who: str, miner: str, signer: str, claim: int, payment: int | None = None
