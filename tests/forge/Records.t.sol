@@ -235,6 +235,22 @@ contract RecordsTest is Stage {
         _equal(arena.credits(stranger), FEE + terms.challengeBond, "the challenger gets the fee");
     }
 
+    function test_finalize__feeOfTwoUnits__paysEachVoterOne() public {
+        IPoUW.Parameters memory p = _usual();
+        p.minReward = 1;
+        _deploy(p);
+        Times memory t = _begin(40, false);
+        vm.warp(t.t1);
+        arena.openTest(TEST_KEY);
+        vm.warp(t.t3);
+        _report(1, 1, IPoUW.Verdict.Invalid, address(0));
+        _report(1, 2, IPoUW.Verdict.Invalid, address(0));
+        vm.warp(t.t5);
+        arena.finalize();
+        require(arena.credits(_oracle(1)) == 1 && arena.credits(_oracle(2)) == 1, "whoever voted");
+        require(arena.credits(_oracle(0)) == 0 && arena.credits(publisher) == 38, "and nobody else");
+    }
+
     function test_finalize__owedSelection__selectsFirst() public {
         Times memory t = _begin(REWARD, false);
         _publish(publisher, 2005, false, 0);
