@@ -342,7 +342,9 @@ class Replay(Part):
 class Evidence(Document):
     """Why an oracle voted as it did; ``evidenceDigest`` on chain.
 
-    What was unavailable then cannot be rechecked later; ``detail`` says what was tried.
+    What was unavailable then cannot be rechecked later; ``detail`` says what was tried. Where it
+    would not fit otherwise, findings go without ``cases``, the last one's least, and ``judged_more``
+    and ``skipped_more`` say how many reveals are not listed.
     """
 
     SCHEMA: ClassVar[str] = "pouw/evidence/1"
@@ -355,7 +357,9 @@ class Evidence(Document):
     winner: HexAddress | None
     invalid_reason: Remark
     judged: tuple[Judged, ...]
+    judged_more: Count = 0
     skipped: tuple[Skipped, ...]
+    skipped_more: Count = 0
     provenance: tuple[Replay, ...] = ()
     software: Text
     device: Text

@@ -195,13 +195,13 @@ class Finished(Record):
 class Share(Record):
     """A part of a test set, for one of several processes that score a model together.
 
-    ``cases``: the names to score; ``of``: how many cases the whole set has; ``known``: what other
-    processes counted already.
+    ``cases``: the names to score; ``of``: how many cases the whole set has; ``lost_ppb``: what
+    other processes lost already, in cases of Dice 0, times 10^9, rounded down.
     """
 
     cases: Annotated[tuple[Text, ...], Field(min_length=1)]
     of: Positive
-    known: tuple[CaseCounts, ...] = ()
+    lost_ppb: Count = 0
 
 
 class ScoringRequest(Record):
@@ -226,7 +226,7 @@ class ScoringAnswer(Record):
     """What scoring found.
 
     ``reason``: "score" (``score_ppm`` is set, unless only a share was asked for); "bound": the
-    claim is out of reach, as ``cases`` and what was known prove (``best_ppm``: what can still be
+    claim is out of reach, as ``cases`` and what others lost prove (``best_ppm``: what can still be
     reached; the counts of the last case may take the part of it that was not looked at as perfect);
     "caps" and "model": the model is at fault and has no score; "data" (the test set cannot be
     used), "time" (or cancelled) and "local" (a wrong request, a full disk): no fault of the model,

@@ -71,6 +71,8 @@ class Scorer:
     def __init__(self, device: DeviceName = "cpu", threads: int = 1) -> None:
         self._device = choose_device(device)
         make_repeatable(self._device, threads)
+        # Starts torch's threads: their stacks must not count against a model's memory.
+        torch.ones(1 << 20).add_(1)
         self._software = describe_software()
         self._described = describe_device(self._device, threads)
         self._tests = OpenedSet()
@@ -88,7 +90,7 @@ class Scorer:
         except (ModelError, _TooSlow) as error:
             outcome = _Outcome("model", str(error))
         except MemoryError:
-            outcome = _Outcome("model", "loading it takes more memory than its task allows for")
+            outcome = _Outcome("local", "this machine has not the memory for the test set")
         except DataError as error:
             outcome = _Outcome("data", str(error))
         except _OutOfTime as error:
@@ -120,19 +122,13 @@ class Scorer:
 
     def _judge(self, request: ScoringRequest) -> _Outcome:
         spec, share = request.spec, request.share
-        with self._bounded_memory(_loading_bytes(spec.caps)):
-            network = self._placed(
-                load_model(
-                    request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
-                ),
-                spec,
-            )
+        network = self._load(request)
         # A spec whose windows pass its own cap ends here, before any image is touched.
         windows_at_once(spec)
         names = self._tests.open(request.data, spec, share.cases if share else None)
-        bound = ScoreBound(share.of if share else len(names), request.claim_ppm)
-        for known in share.known if share else ():
-            bound.add(None if known.failed else known.counts)
+        bound = ScoreBound(
+            share.of if share else len(names), request.claim_ppm, share.lost_ppb if share else 0
+        )
         results: list[CaseCounts] = []
         for name in names:
             self._check_time(request, f"{len(results)} of {len(names)} cases were scored in time")
@@ -145,6 +141,17 @@ class Scorer:
                 return _refused(results, bound.best_ppm(), whole=True)
         score = None if share else score_ppm([None if c.failed else c.counts for c in results])
         return _Outcome("score", score_ppm=score, cases=tuple(results))
+
+    def _load(self, request: ScoringRequest) -> nn.Module:
+        spec = request.spec
+        try:
+            with self._bounded_memory(_loading_bytes(spec.caps)):
+                network = load_model(
+                    request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
+                )
+                return self._placed(network, spec)
+        except (MemoryError, RuntimeError) as error:
+            raise ModelError(f"loading it takes more than its task allows for: {error}") from error
 
     def _judge_case(
         self, network: nn.Module, name: str, request: ScoringRequest, bound: ScoreBound

@@ -10,11 +10,15 @@ from pouw import __version__
 from pouw.documents import CaseCounts, Evidence, Judged, Manifest, Replay, Skipped, TaskSpec, remark
 from pouw.errors import ContentMismatch, ContentTooLarge, DocumentError
 from pouw.events import Revealed
+from pouw.hashing import canonical_json
 from pouw.roles.content import fetch_manifest
 from pouw.storage.store import Store
 from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, TaskId, Verdict
 
 Reason = Literal["score", "bound", "unavailable", "manifest", "caps", "model"]
+_LISTED: Final = 800
+_JUDGED_BYTES: Final = 640 << 10
+_BRIEF_BYTES: Final = 750
 VERDICTS: Final[dict[Verdict, Literal["winner", "no-true-claim", "invalid"]]] = {
     Verdict.WINNER: "winner",
     Verdict.NO_TRUE_CLAIM: "no-true-claim",
@@ -106,8 +110,22 @@ def build_evidence(
     outcome: Judgement,
     provenance: tuple[Replay, ...] = (),
 ) -> Evidence:
-    """The document behind a vote; ``provenance``: what training segments again showed."""
+    """The document behind a vote; ``provenance``: what training segments again showed.
+
+    It fits into a document whatever was revealed: nobody can keep an oracle from voting by
+    revealing a lot.
+    """
     invalid = outcome.verdict == Verdict.INVALID
+    skipped = tuple(
+        Skipped(
+            miner=event.miner,
+            manifest="0x" + event.manifest_digest.hex(),
+            claim_ppm=event.claimed_score,
+            reason="task-invalid" if invalid else "ranks-below-a-true-claim",
+        )
+        for event in outcome.skipped[:_LISTED]
+    )
+    judged = _fitting(outcome.judged)
     return Evidence(
         task=task.task_id,
         round=number,
@@ -115,17 +133,36 @@ def build_evidence(
         verdict=VERDICTS[outcome.verdict],
         winner=outcome.winner,
         invalid_reason=remark(outcome.invalid_reason),
-        judged=outcome.judged,
-        skipped=tuple(
-            Skipped(
-                miner=event.miner,
-                manifest="0x" + event.manifest_digest.hex(),
-                claim_ppm=event.claimed_score,
-                reason="task-invalid" if invalid else "ranks-below-a-true-claim",
-            )
-            for event in outcome.skipped
-        ),
+        judged=judged,
+        judged_more=len(outcome.judged) - len(judged),
+        skipped=skipped,
+        skipped_more=len(outcome.skipped) - len(skipped),
         provenance=provenance,
         software=f"pouw {__version__}, Python {platform.python_version()}",
         device=platform.machine() or "unknown",
     )
+
+
+def _fitting(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
+    """``judged`` in at most ``_JUDGED_BYTES``: the winner, then the highest ranked, count most."""
+    if _size(judged) <= _JUDGED_BYTES:
+        return judged
+    *above, last = judged
+    whole = last if _size((last,)) <= _JUDGED_BYTES // 2 else _brief(last)
+    above = above[:_LISTED]
+    # Room for all of them in brief comes first.
+    left = _JUDGED_BYTES - _size((whole,)) - len(above) * _BRIEF_BYTES
+    kept: list[Judged] = []
+    for finding in above:
+        left -= max(0, _size((finding,)) - _BRIEF_BYTES)
+        kept.append(finding if left >= 0 else _brief(finding))
+    return (*kept, whole)
+
+
+def _brief(finding: Judged) -> Judged:
+    short = finding.detail[:100]
+    return finding.model_copy(update={"cases": (), "detail": f"counts left out; {short}"})
+
+
+def _size(judged: tuple[Judged, ...]) -> int:
+    return sum(len(canonical_json(one.model_dump(mode="json"))) + 1 for one in judged)

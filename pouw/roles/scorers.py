@@ -66,6 +66,7 @@ class _Run:
     names: tuple[str, ...]
     waiting: deque[str]
     begun: float
+    bound: ScoreBound
     fault: str = ""
     idle_since: float | None = None
     counts: dict[str, CaseCounts] = field(default_factory=dict)
@@ -76,13 +77,6 @@ class _Run:
     def known(self) -> tuple[CaseCounts, ...]:
         """What came back so far, in hash order."""
         return tuple(self.counts[name] for name in self.names if name in self.counts)
-
-    def bound(self) -> ScoreBound:
-        """What the score can still become."""
-        bound = ScoreBound(len(self.names), self.request.claim_ppm)
-        for case in self.counts.values():
-            bound.add(None if case.failed else case.counts)
-        return bound
 
 
 class ScoringPool:
@@ -112,7 +106,7 @@ class ScoringPool:
         """Begin one model; ProcessError where another is under way."""
         if self._run is not None:
             raise ProcessError(f"{self._run.request.id} is being scored")
-        self._run = _Run(request, (), deque(), time.monotonic())
+        self._run = _Run(request, (), deque(), time.monotonic(), ScoreBound(1, None))
         try:
             files = read_dataset(request.data).test
         except DataError as error:
@@ -120,6 +114,7 @@ class ScoringPool:
             return
         names = in_hash_order((file.name for file in files), request.spec.digest())
         self._run.names, self._run.waiting = tuple(names), deque(names)
+        self._run.bound = ScoreBound(max(1, len(names)), request.claim_ppm)
         if not names:
             self._run.fault = f"{request.data} holds no test case"
         self._hand_out(self._run)
@@ -199,11 +194,11 @@ class ScoringPool:
         run.answers[name] = answer
         if answer.reason not in ("score", "bound"):
             return _combined(run, answer.reason, answer.detail)
-        run.counts[name] = answer.cases[0]
-        bound = run.bound()
-        if answer.reason == "bound" or bound.refuses():
+        run.counts[name] = case = answer.cases[0]
+        run.bound.add(None if case.failed else case.counts)
+        if answer.reason == "bound" or run.bound.refuses():
             run.names = (*(other for other in run.names if other != name), name)
-            best = bound.best_ppm()
+            best = run.bound.best_ppm()
             part = ", the last in part and its rest taken as perfect" * (answer.reason == "bound")
             detail = f"at most {best} ppm can be reached after {len(run.counts)} case(s){part}"
             return _combined(run, "bound", detail, best_ppm=best)
@@ -225,7 +220,7 @@ class ScoringPool:
             if place in self._cases or seat.busy:
                 continue
             name = run.waiting.popleft()
-            share = Share(cases=(name,), of=len(run.names), known=run.known)
+            share = Share(cases=(name,), of=len(run.names), lost_ppb=run.bound.lost_ppb)
             self._cases[place] = name
             try:
                 seat.ask(run.request.model_copy(update={"share": share}))

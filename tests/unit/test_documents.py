@@ -98,6 +98,8 @@ EVIDENCE: dict[str, Any] = {
             "cases": [{"name": "case_1", "failed": False, "counts": [[10, 2, 3], [0, 0, 0]]}],
         }
     ],
+    "judged_more": 0,
+    "skipped_more": 0,
     "skipped": [
         {
             "miner": ADDRESS,

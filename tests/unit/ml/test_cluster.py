@@ -30,8 +30,8 @@ from pouw.ml.requests import ScoringRequest
 from pouw.roles.cluster import cluster_scoring
 
 request = ScoringRequest.parse(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-second = cluster.add_node(num_cpus=1)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 pool = cluster_scoring(cluster.address, 1, "cpu")
 
 
@@ -51,7 +51,9 @@ for process in scoring:
     os.kill(process, signal.SIGSTOP)
 pool.ask(request.model_copy(update={"id": "again"}))
 assert all(seat.busy for seat in pool.seats)
-cluster.remove_node(second, allow_graceful=False)
+# Whichever node this process did not connect through.
+here = ray.get_runtime_context().get_node_id()
+cluster.remove_node(next(one for one in nodes if one.node_id != here), allow_graceful=False)
 for process in scoring:
     os.kill(process, signal.SIGCONT)
 answers.append(answered())

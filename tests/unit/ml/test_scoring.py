@@ -15,7 +15,7 @@ from tiny_task import tiny_request, tiny_spec, write_tiny_set
 from pouw.documents import TaskSpec
 from pouw.ml.bound import in_hash_order
 from pouw.ml.checkpoint import save_model
-from pouw.ml.dice import score_ppm
+from pouw.ml.dice import case_dice, score_ppm
 from pouw.ml.networks import activation_bytes, build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest, Share
 from pouw.ml.scoring import Scorer, serve
@@ -158,7 +158,8 @@ def test_answer__share__counts_its_cases_and_is_bound_by_what_others_counted(
     part = scorer.answer(request(data, model, share=share))
     assert (part.reason, part.score_ppm, part.cases) == ("score", None, (second,))
     assert plain.score_ppm is not None
-    known = share.model_copy(update={"known": (first,)})
+    lost_ppb = int((1 - case_dice(first.counts)) * 10**9)
+    known = share.model_copy(update={"lost_ppb": lost_ppb})
     claimed = scorer.answer(request(data, model, share=known, claim_ppm=plain.score_ppm))
     assert claimed.reason == "score"
     claimed = scorer.answer(request(data, model, share=known, claim_ppm=plain.score_ppm + 1))
