@@ -9,6 +9,7 @@ keep it on a private network.
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class SeatActor:
         self._process = ScoringProcess(log, threads, device, model_seconds)
         self._process.warm()
         self._model: Path | None = None
+        self._data: Path | None = None
         self._asked = ""
 
     def ready(self) -> int | None:
@@ -48,17 +50,19 @@ class SeatActor:
         """The answer to one request, as a line; its paths are replaced by those of this machine.
 
         ``files``: what it needs, by relative path; what is here already is not fetched again.
-        ``model``: the weights among them, kept until there are others; ``data``: the data set's
-        folder.
+        ``model``: the weights among them; ``data``: the data set's folder. Both are kept until
+        there are others.
         """
-        path = self._root / model
+        path, folder = self._root / model, self._root / data
         if self._model is not None and self._model != path:
             self._model.unlink(missing_ok=True)
-        self._model = path
+        if self._data is not None and self._data != folder:
+            shutil.rmtree(self._data, ignore_errors=True)
+        self._model, self._data = path, folder
         for relative, boxed in files.items():
             _fetch(self._root / relative, boxed)
         request = ScoringRequest.parse(line)
-        here = {"model": path, "data": self._root / data, "predictions": None}
+        here = {"model": path, "data": folder, "predictions": None}
         self._asked = line
         self._process.ask(request.model_copy(update=here))
         while (answer := self._process.answer(_TICK_SECONDS)) is None:

@@ -7,7 +7,7 @@ would give, but for the order in which a false claim is found out.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from pouw.ml.layout import read_dataset
 from pouw.ml.requests import ScoringAnswer, ScoringReason, ScoringRequest, Share
 
 CRASHES = 2  # of the process that scores a case, before the model is what is wrong
+LOSSES = 5  # of the machine that scores a case, before that counts as a crash
 _POLL_SECONDS = 0.02
 _STALLED_SECONDS = 120.0
 
@@ -70,7 +71,7 @@ class _Run:
     fault: str = ""
     idle_since: float | None = None
     counts: dict[str, CaseCounts] = field(default_factory=dict)
-    crashes: dict[str, int] = field(default_factory=dict)
+    deaths: Counter[tuple[str, bool]] = field(default_factory=Counter)
     answers: dict[str, ScoringAnswer] = field(default_factory=dict)
 
     @property
@@ -83,7 +84,8 @@ class ScoringPool:
     """``Scoring`` over ``seats``, each of which scores one case at a time.
 
     A case whose process dies is scored again, at most once: the second death is the model's.
-    A seat that is lost (a machine that went away) costs nothing but its case, scored elsewhere.
+    A seat that is lost (a machine that went away) costs nothing but its case, scored elsewhere,
+    unless one case loses seat after seat.
     """
 
     def __init__(self, seats: Sequence[Scoring]) -> None:
@@ -206,10 +208,9 @@ class ScoringPool:
 
     def _again(self, run: _Run, name: str, error: ProcessError) -> None:
         run.waiting.appendleft(name)
-        if isinstance(error, SeatLost):
-            return
-        run.crashes[name] = run.crashes.get(name, 0) + 1
-        if run.crashes[name] == CRASHES:
+        lost = isinstance(error, SeatLost)
+        run.deaths[name, lost] += 1
+        if run.deaths[name, lost] == (LOSSES if lost else CRASHES):
             self._finish()
             raise error
 

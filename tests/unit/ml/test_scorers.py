@@ -18,7 +18,7 @@ from pouw.ml.networks import build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.ml.scoring import Scorer
 from pouw.roles.processes import ScoringProcess
-from pouw.roles.scorers import ScoringPool
+from pouw.roles.scorers import LOSSES, ScoringPool, SeatLost
 
 SPEC = tiny_spec()
 CASES = 6
@@ -124,6 +124,39 @@ def test_pool__a_case_that_kills_its_process_twice__is_an_error_that_names_the_s
     pool.ask(request_)
     with pytest.raises(ProcessError, match="SIGKILL"):
         kill_whoever_scores(pool, seats)
+    assert not pool.busy
+
+
+class VanishingSeat:
+    """A machine that is always gone by the time it should answer."""
+
+    busy = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def warm(self) -> None: ...
+
+    def ask(self, request: ScoringRequest) -> None:
+        self.asked += 1
+
+    def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
+        raise SeatLost("gone")
+
+    def cancel(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def test_pool__a_case_that_loses_machine_after_machine__is_given_up(
+    request_: ScoringRequest,
+) -> None:
+    seat = VanishingSeat()
+    pool = ScoringPool([seat])
+    pool.ask(request_)
+    with pytest.raises(SeatLost):
+        pool.answer(PATIENCE_SECONDS)
+    assert seat.asked == LOSSES
     assert not pool.busy
 
 
