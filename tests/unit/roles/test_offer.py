@@ -86,7 +86,9 @@ def test_seal_offer__of_colour_images__can_be_opened_learnt_and_scored(tmp_path:
     )
     training.Training(request, lambda: False).run()
     snapshot = requests.Snapshot.parse((tmp_path / "run" / "snapshots.jsonl").read_text())
-    answer = scoring.score(tmp_path / "run" / snapshot.model, opened["test"], spec)
+    model = tmp_path / "run" / snapshot.model
+    asked = requests.ScoringRequest(id="colour", spec=spec, data=opened["test"], model=model)
+    answer = scoring.Scorer().answer(asked)
     assert answer.reason == "score"
     assert answer.score_ppm > 700_000
 
