@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pouw.errors import ContentError, ContentMismatch, ContentNotFound, ContentTooLarge
 from pouw.parallel import in_order
 from pouw.storage.block import is_raw
+from pouw.storage.cid import Leaves, Stored
 from pouw.storage.network import NetworkStore
 from pouw.storage.store import Store
 from pouw.storage.unixfs import unique_blocks
@@ -51,6 +53,14 @@ class Mirrors(NetworkStore):
     def put_block(self, cid: str, data: bytes) -> None:
         """Keep one block in the first place."""
         self._own.put_block(cid, data)
+
+    def put_file(self, path: Path) -> Stored:
+        """Keep the file ``path`` in the first place; the CID of its root and its size in bytes."""
+        return self._own.put_file(path)
+
+    def put_leaves(self, source: Leaves) -> Stored:
+        """Keep a file that is made leaf by leaf in the first place; its root's CID and size."""
+        return self._own.put_leaves(source)
 
     def get_block(self, cid: str) -> bytes:
         """The verified bytes of one block, from the first place that has them."""

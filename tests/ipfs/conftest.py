@@ -12,29 +12,28 @@ from pouw.storage.ipfs import IpfsStore
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_repository(tmp_path_factory.mktemp("ipfs") / "repository")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ipfs")
 
 
 @pytest.fixture(scope="session")
-def daemons(
-    repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Daemon, Daemon]]:
+def repository(folder: Path) -> Path:
+    return make_repository(folder / "repository")
+
+
+@pytest.fixture(scope="session")
+def daemon(repository: Path, folder: Path) -> Iterator[Daemon]:
+    with Daemon(repository, folder / "one") as daemon:
+        daemon.wait()
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def daemons(daemon: Daemon, repository: Path, folder: Path) -> Iterator[tuple[Daemon, Daemon]]:
     """Two that know nothing of each other."""
-    folder = tmp_path_factory.mktemp("daemons")
-    started = (Daemon(repository, folder / "one"), Daemon(repository, folder / "two"))
-    try:
-        for daemon in started:
-            daemon.wait()
-        yield started
-    finally:
-        for daemon in started:
-            daemon.close()
-
-
-@pytest.fixture
-def daemon(daemons: tuple[Daemon, Daemon]) -> Daemon:
-    return daemons[0]
+    with Daemon(repository, folder / "two") as other:
+        other.wait()
+        yield daemon, other
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -46,7 +46,7 @@ def make_repository(folder: Path) -> Path:
 
 
 class Daemon:
-    """A running daemon with a copy of ``repository``; wait for it, then use its ``rpc``."""
+    """A daemon with a copy of ``repository`` until the block ends; wait, then use its ``rpc``."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
         shutil.copytree(repository, folder)
@@ -85,8 +85,10 @@ class Daemon:
         """Every block that the daemon has, by its CID as a raw block: codecs are not kept."""
         return frozenset(line["Ref"] for line in self.ask("refs/local"))
 
-    def close(self) -> None:
-        """End it; for good."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         try:
             self._process.wait(20)
