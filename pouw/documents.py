@@ -343,8 +343,8 @@ class Evidence(Document):
     """Why an oracle voted as it did; ``evidenceDigest`` on chain.
 
     What was unavailable then cannot be rechecked later; ``detail`` says what was tried. Where it
-    would not fit otherwise, findings go without ``cases``, the last one's least, and ``judged_more``
-    and ``skipped_more`` say how many reveals are not listed.
+    would not fit otherwise, findings go without ``cases``, the last one's least, and
+    ``judged_more`` and ``skipped_more`` say how many reveals are not listed.
     """
 
     SCHEMA: ClassVar[str] = "pouw/evidence/1"
