@@ -38,7 +38,6 @@ CREATE TABLE IF NOT EXISTS cursor (
 );
 """
 _WORD: Final = 32
-_UNKNOWN_WIDTH: Final = 1 << 62
 
 Progress = Callable[[int, int], None]
 
@@ -92,9 +91,8 @@ class EventIndex:
         taken_back = self._take_back()
         cursor = self._cursor()
         begin = first = cursor[0] + 1 if cursor else self._from_block
-        reader = LogReader(
-            self._reader.endpoint, self._reader.address, cursor[2] if cursor else _UNKNOWN_WIDTH
-        )
+        endpoint, address = self._reader.endpoint, self._reader.address
+        reader = LogReader(endpoint, address, cursor[2]) if cursor else LogReader(endpoint, address)
         added = 0
         for last, logs in reader.read(first, end):
             self._append(last, self._hash_of(last), logs, reader.width)

@@ -13,7 +13,10 @@ from pouw.events import Event
 from pouw.types import Address
 
 _WIDEST: Final = 50_000
+_FIRST: Final = 500
 _BATCH: Final = 8
+_FEW_LOGS: Final = 500
+_MANY_LOGS: Final = 5_000
 _WIDEN_AFTER: Final = 8
 
 Range = tuple[int, int]
@@ -35,14 +38,15 @@ def read_events(endpoint: Endpoint, arena: Address, from_block: int, to_block: i
 class LogReader:
     """Reads logs in batches of ranges; remembers how wide a range the endpoint takes.
 
-    A range that is refused, or not answered in time, is halved; after a row of answers the next
-    ones are twice as wide again. An endpoint that refuses batches is asked one by one.
+    A range that is refused, not answered in time, or full of logs, is halved for the next ones;
+    after a row of answers they are twice as wide again. So memory is bounded however long the
+    history. Several ranges go in one batch where logs are few and the endpoint takes batches.
     """
 
-    def __init__(self, endpoint: Endpoint, arena: Address, width: int = _WIDEST) -> None:
+    def __init__(self, endpoint: Endpoint, arena: Address, width: int = _FIRST) -> None:
         self._endpoint, self._arena = endpoint, arena
         self.width = min(max(1, width), _WIDEST)
-        self._batch = _BATCH
+        self._batch, self._batches = 1, True
         self._answered = 0
 
     def read(self, first: int, last: int) -> Iterator[tuple[int, list[RawLog]]]:
@@ -58,9 +62,10 @@ class LogReader:
                 if isinstance(answer, ChainUnavailable):
                     self._narrow(wanted, answer)
                     break
-                yield wanted[1], self._checked(wanted, answer)
+                logs = self._checked(wanted, answer)
+                yield wanted[1], logs
                 first = wanted[1] + 1
-                self._widen()
+                self._adapt(len(logs))
 
     def _ask(self, ranges: list[Range]) -> list[Any]:
         """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
@@ -72,7 +77,7 @@ class LogReader:
             try:
                 return self._endpoint.request_many("eth_getLogs", queries)
             except (EndpointRefused, EndpointSlow):
-                self._batch = 1
+                self._batch, self._batches = 1, False
         try:
             return [self._endpoint.request("eth_getLogs", *queries[0])]
         except (EndpointRefused, EndpointSlow) as refused:
@@ -99,7 +104,12 @@ class LogReader:
             ) from refused
         self.width, self._answered = (last - first + 1) // 2, 0
 
-    def _widen(self) -> None:
+    def _adapt(self, logs: int) -> None:
+        """Ask for more after little, for less after much."""
+        self._batch = _BATCH if self._batches and logs <= _FEW_LOGS else 1
+        if logs > _MANY_LOGS:
+            self.width, self._answered = max(1, self.width // 2), 0
+            return
         self._answered += 1
         if self._answered >= _WIDEN_AFTER:
             self.width, self._answered = min(2 * self.width, _WIDEST), 0
