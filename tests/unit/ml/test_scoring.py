@@ -18,7 +18,7 @@ from pouw.ml.checkpoint import save_model
 from pouw.ml.dice import case_dice, score_ppm
 from pouw.ml.networks import activation_bytes, build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest, Share
-from pouw.ml.scoring import Scorer, serve
+from pouw.ml.scoring import Scorer, fast_layout, serve
 from pouw.ml.training import Training
 
 SPEC = tiny_spec()
@@ -243,3 +243,20 @@ def test_main__resident_child__answers_line_by_line_until_the_end_of_input(
         assert child.stdout.read() == ""
         assert child.wait(90) == 0
     assert reasons == ["score", "model", "score"]
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_fast_layout__every_kernel__is_channels_last_and_predicts_the_same(
+    spatial_dims: int,
+) -> None:
+    spec = tiny_spec(spatial_dims)
+    torch.manual_seed(1)
+    network = build(spec.network, 1, 3, parameters_cap=100_000).eval()
+    window = torch.randn((1, 1, *spec.inference.patch))
+    with torch.no_grad():
+        before = network(window)
+        fast_layout(network, spatial_dims)
+        torch.testing.assert_close(network(window), before, rtol=1e-4, atol=1e-5)
+    kernels = [one for one in network.parameters() if one.dim() == spatial_dims + 2]
+    assert kernels
+    assert all(one.stride(1) == 1 and one.stride(-1) == one.shape[1] for one in kernels)
