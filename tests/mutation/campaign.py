@@ -91,10 +91,11 @@ class Campaign:
             if not output.errors:
                 yield from self._play(program, output)
                 return
-            blamed = {
-                mutant.name for mutant in map(program.blamed, output.starts) if mutant is not None
-            }
-            if len(batch) == 1 or not blamed:
+            if len(batch) == 1:
+                yield from self._apart(path, batch)
+                return
+            blamed = {one.name for one in map(program.blamed, output.starts) if one is not None}
+            if not blamed:
                 yield from self._apart(path, batch)
                 return
             for mutant in batch:

@@ -152,13 +152,10 @@ class _Function:
         site = Site(*value, Kind.DECLARATION, (start, stop), self._name, declares, assigns)
         yield from self._all(site, node["initialValue"], stored=True)
 
-    def _condition(self, node: Node, *, before: int | None = None) -> Iterator[tuple[Site, Edit]]:
-        start, stop = span(node)
-        site = Site(
-            start, stop, Kind.EXPRESSION, (start if before is None else before, stop), self._name
-        )
-        yield site, Edit(start, stop, "true", "condition")
-        yield site, Edit(start, stop, "false", "condition")
+    def _condition(self, node: Node) -> Iterator[tuple[Site, Edit]]:
+        site = _site(node, Kind.EXPRESSION, self._name)
+        yield site, Edit(*span(node), "true", "condition")
+        yield site, Edit(*span(node), "false", "condition")
         yield from self._all(site, node)
 
     def _for(self, node: Node) -> Iterator[tuple[Site, Edit]]:

@@ -40,7 +40,7 @@ def schemata(content: bytes, mutants: list[Mutant]) -> Schemata:
     path = mutants[0].path
     if mutants[0].site.kind is Kind.ALONE:
         (mutant,) = mutants
-        return Schemata(path, mutant.source(content), (mutant,), ((0, len(content) * 2),))
+        return Schemata(path, mutant.source(content), (mutant,), ())
     text = bytearray()
     spans: list[tuple[int, int]] = []
     done = 0
