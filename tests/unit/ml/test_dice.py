@@ -41,13 +41,13 @@ def test_case_dice__of_a_2x2_image__is_counted_by_hand(
     assert case_dice(found) == dice
 
 
-masks = arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 3))
+def masks(labels: int) -> st.SearchStrategy[np.ndarray]:
+    return arrays(np.uint8, (3, 4, 5), elements=st.integers(0, labels - 1))
 
 
-@given(prediction=masks, truth=masks)
-def test_case_counts__of_any_masks__equal_a_naive_count(
-    prediction: np.ndarray, truth: np.ndarray
-) -> None:
+@given(data=st.data(), labels=st.integers(2, 12))
+def test_case_counts__of_any_masks__equal_a_naive_count(data: st.DataObject, labels: int) -> None:
+    prediction, truth = data.draw(masks(labels)), data.draw(masks(labels))
     pairs = list(zip(prediction.ravel().tolist(), truth.ravel().tolist(), strict=True))
     naive = [
         (
@@ -55,9 +55,21 @@ def test_case_counts__of_any_masks__equal_a_naive_count(
             sum(p == k != t for p, t in pairs),
             sum(p != k == t for p, t in pairs),
         )
-        for k in (1, 2, 3)
+        for k in range(1, labels)
     ]
-    assert case_counts(prediction, truth, 4) == naive
+    assert case_counts(prediction, truth, labels) == naive
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 1 << 19, (1 << 20) + 700])
+@pytest.mark.parametrize("labels", [2, 3, 4])
+def test_case_counts__of_bytes_and_of_words__agree_at_any_size(size: int, labels: int) -> None:
+    random = np.random.default_rng(size)
+    prediction, truth = (random.integers(0, labels, size, dtype=np.uint8) for _ in range(2))
+    of_words = case_counts(prediction.astype(np.int64), truth.astype(np.int64), labels)
+    assert case_counts(prediction, truth, labels) == of_words
+    # The highest sums a byte of them can reach.
+    highest = np.full(size, labels - 1, dtype=np.uint8)
+    assert case_counts(highest, highest, labels)[-1] == (size, 0, 0)
 
 
 def test_case_counts__of_signed_labels_and_256_of_them__does_not_overflow() -> None:
@@ -73,6 +85,8 @@ def test_case_counts__of_signed_labels_and_256_of_them__does_not_overflow() -> N
         (np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 2, "shape"),
         (np.zeros((2, 2), np.float32), np.zeros((2, 2), np.uint8), 2, "not integer labels"),
         (np.full((2, 2), 2, np.uint8), np.zeros((2, 2), np.uint8), 2, "prediction holds labels"),
+        (np.zeros((2, 2), np.uint8), np.full((2, 2), 3, np.uint8), 3, "truth holds labels"),
+        (np.full((2, 2), 4, np.uint8), np.zeros((2, 2), np.uint8), 4, "prediction holds labels"),
         (np.zeros((2, 2), np.uint8), np.full((2, 2), -1, np.int8), 2, "truth holds labels"),
     ],
 )
