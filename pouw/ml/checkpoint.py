@@ -7,7 +7,6 @@ checkpoint with its sha-256 in its metadata: checkpoints form a hash-linked chai
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,18 +80,7 @@ def fill_model(path: Path, module: nn.Module, max_bytes: int) -> None:
     """Give ``module`` the weights of a stranger's file, as ``load_model`` does."""
     expected = floating_state(module)
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    tensors, _ = read_tensors(path, shapes, max_bytes=max_bytes)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            values = tensor.to(torch.float32)
-            if not _finite(values):
-                raise ModelError(f"{name} holds values that are not finite")
-            expected[name].copy_(values)
-
-
-def _finite(values: torch.Tensor) -> bool:
-    """Whether no value is infinite or NaN, which both extremes then are; in one pass, in place."""
-    return not values.numel() or all(math.isfinite(float(end)) for end in torch.aminmax(values))
+    read_tensors(path, shapes, max_bytes=max_bytes, into=expected)
 
 
 def save_checkpoint(
@@ -138,10 +126,6 @@ def read_checkpoint(
         kinds = ("network", "average", *(_MOMENTS if name in parameters else ()))
         shapes |= {f"{kind}/{name}": tuple(tensor.shape) for kind in kinds}
     tensors, metadata = read_tensors(path, shapes, max_bytes=max_bytes, vectors=(_SCHEDULE,))
-    tensors = {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{name} holds values that are not finite")
     return tensors, _state(metadata, tensors.pop(_SCHEDULE).tolist())
 
 

@@ -2,26 +2,35 @@
 
 Nothing is allocated before its size was checked: first the file's size, then the header's length,
 then every name, dtype, shape and offset against what the reader expects; the tensors have to fill
-the file without gap or overlap. Two dtypes exist here: F32 and BF16.
+the file without gap or overlap. Two dtypes exist here, F32 and BF16; both become float32. Values
+are read piece by piece to where they belong, and looked at while they are in the cache.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from pouw.errors import ModelError, ModelTooLarge
+from pouw.parallel import in_order
 
 MAX_HEADER_BYTES = 4 << 20
 _PREFIX_BYTES = 8
+_PIECE_VALUES = 1 << 18
+_THREADS = min(4, os.cpu_count() or 1)
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
 _METADATA = "__metadata__"
 _MAX_DEPTH = 8
@@ -32,57 +41,123 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a tensor lies in the file, in bytes from its beginning."""
+
+    name: str
+    dtype: torch.dtype
+    shape: Shape
+    begin: int
+    end: int
+
+    @property
+    def values(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+
 def read_tensors(
     path: Path,
     shapes: Mapping[str, Shape],
     *,
     max_bytes: int,
     vectors: Sequence[str] = (),
+    into: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of ``path`` on the CPU, by name, and its metadata.
+    """The tensors of ``path`` in float32 on the CPU, by name, and its metadata.
 
     The file must hold exactly ``shapes`` and, beside them, ``vectors``: one-dimensional tensors of
-    any length. ModelTooLarge past ``max_bytes``; ModelError for everything else that is wrong.
+    any length. Tensors named in ``into`` (float32, of those shapes) are filled and returned in
+    place of new ones, also when a later value turns out to be wrong. ModelTooLarge past
+    ``max_bytes``; ModelError for everything else that is wrong, a value that is not finite too.
     """
-    data = _read(path, max_bytes)
-    length = int.from_bytes(data[:_PREFIX_BYTES], "little")
-    if length > min(MAX_HEADER_BYTES, len(data) - _PREFIX_BYTES):
-        raise ModelError(f"the header claims {length} bytes of a file of {len(data)}")
-    body = data[_PREFIX_BYTES + length :]
-    header = _header(bytes(data[_PREFIX_BYTES : _PREFIX_BYTES + length]))
-    metadata = _metadata(header.pop(_METADATA, {}))
-    expected = len(shapes) + len(vectors)
-    if len(header) != expected:
-        raise ModelError(f"{len(header)} tensors, not the {expected} of the network")
-    spans: list[tuple[int, int]] = []
-    tensors: dict[str, torch.Tensor] = {}
-    for name, entry in header.items():
-        if name not in shapes and name not in vectors:
-            raise ModelError(f"the network has no tensor {_shown(name)}")
-        dtype, shape, begin, end = _entry(name, entry)
-        wanted = shapes.get(name, shape[:1])
-        if shape != wanted:
-            raise ModelError(f"{name} has shape {list(shape)[:8]}, not {list(wanted)}")
-        size = math.prod(shape) * dtype.itemsize
-        if not 0 <= begin <= end <= len(body) or end - begin != size:
-            raise ModelError(f"{name} lies at bytes {begin} to {end}; it has {size} bytes")
-        spans.append((begin, end))
-        tensors[name] = _tensor(body[begin:end], dtype, shape)
-    _contiguous(spans, len(body))
+    into = into or {}
+    with _opened(path, max_bytes) as (descriptor, size):
+        start, header = _read_header(descriptor, size)
+        metadata = _metadata(header.pop(_METADATA, {}))
+        entries = _entries(header, shapes, vectors, size - start)
+        tensors = {
+            entry.name: into[entry.name] if entry.name in into else _plain(entry.shape)
+            for entry in entries
+        }
+        _fill(tensors, entries, descriptor, start)
     return tensors, metadata
 
 
-def _tensor(data: memoryview, dtype: torch.dtype, shape: Shape) -> torch.Tensor:
-    if not len(data):
-        return torch.empty(shape, dtype=dtype)
-    # Offsets of a stranger need not be aligned: only then a copy is made.
-    tensor = torch.frombuffer(data, dtype=dtype)
-    if tensor.data_ptr() % dtype.itemsize:
-        tensor = torch.frombuffer(bytearray(data), dtype=dtype)
-    return tensor.reshape(shape)
+def _entries(
+    header: Mapping[str, Any], shapes: Mapping[str, Shape], vectors: Sequence[str], size: int
+) -> list[_Entry]:
+    """What the header says of its tensors, every word of it checked."""
+    expected = len(shapes) + len(vectors)
+    if len(header) != expected:
+        raise ModelError(f"{len(header)} tensors, not the {expected} of the network")
+    entries = []
+    for name, said in header.items():
+        if name not in shapes and name not in vectors:
+            raise ModelError(f"the network has no tensor {_shown(name)}")
+        entry = _entry(name, said)
+        wanted = shapes.get(name, entry.shape[:1])
+        if entry.shape != wanted:
+            raise ModelError(f"{name} has shape {list(entry.shape)[:8]}, not {list(wanted)}")
+        length = entry.values * entry.dtype.itemsize
+        if not 0 <= entry.begin <= entry.end <= size or entry.end - entry.begin != length:
+            raise ModelError(
+                f"{name} lies at bytes {entry.begin} to {entry.end}; it has {length} bytes"
+            )
+        entries.append(entry)
+    _contiguous([(entry.begin, entry.end) for entry in entries], size)
+    return entries
 
 
-def _read(path: Path, max_bytes: int) -> memoryview:
+def _fill(
+    tensors: Mapping[str, torch.Tensor], entries: Sequence[_Entry], descriptor: int, start: int
+) -> None:
+    """Read the values of every entry into its tensor, several pieces at a time."""
+    thread = threading.local()
+    # A tensor elsewhere, or in another memory layout, is filled by way of a plain one.
+    plain = {
+        name: tensor.detach() if tensor.is_contiguous() and tensor.is_cpu else _plain(tensor.shape)
+        for name, tensor in tensors.items()
+    }
+
+    def bring(piece: tuple[_Entry, int]) -> None:
+        entry, first = piece
+        if not hasattr(thread, "buffer"):
+            thread.buffer = memoryview(bytearray(_PIECE_VALUES * 4))
+        last = min(first + _PIECE_VALUES, entry.values)
+        view = thread.buffer[: (last - first) * entry.dtype.itemsize]
+        _read_at(descriptor, view, start + entry.begin + first * entry.dtype.itemsize)
+        # numpy: a piece is too small for torch's threads to pay.
+        found = _float32(view, entry.dtype)
+        if not (math.isfinite(found.min()) and math.isfinite(found.max())):
+            raise ModelError(f"{entry.name} holds values that are not finite")
+        plain[entry.name].view(-1).numpy()[first:last] = found
+
+    pieces = (
+        (entry, first) for entry in entries for first in range(0, entry.values, _PIECE_VALUES)
+    )
+    for _ in in_order(bring, pieces, threads=_THREADS):
+        pass
+    for name, tensor in tensors.items():
+        if plain[name].data_ptr() != tensor.data_ptr():
+            tensor.detach().copy_(plain[name])
+
+
+def _plain(shape: Shape) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.float32)
+
+
+def _float32(data: memoryview, dtype: torch.dtype) -> npt.NDArray[np.float32]:
+    if dtype == torch.float32:
+        return np.frombuffer(data, np.dtype("<f4"))
+    # A bfloat16 is the upper half of a float32.
+    return (np.frombuffer(data, np.dtype("<u2")).astype(np.uint32) << 16).view(np.float32)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """A descriptor of the file, and its size in bytes."""
     try:
         # A FIFO in place of the file must not block, a link must not be followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -94,18 +169,30 @@ def _read(path: Path, max_bytes: int) -> memoryview:
             raise ModelError("the model is not a regular file")
         if status.st_size > max_bytes:
             raise ModelTooLarge(f"the model has {status.st_size} bytes, at most {max_bytes}")
-        if status.st_size < _PREFIX_BYTES:
-            raise ModelError(f"the model has {status.st_size} bytes: no safetensors file")
-        # Not a bytearray, which would be cleared first.
-        data: memoryview = torch.empty(status.st_size, dtype=torch.uint8).numpy().data
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            if file.readinto(data) != len(data):
-                raise ModelError("the model changed while it was read")
+        yield descriptor, status.st_size
     except OSError as error:
         raise ModelError(f"cannot read the model: {error.strerror}") from error
     finally:
         os.close(descriptor)
-    return data
+
+
+def _read_header(descriptor: int, size: int) -> tuple[int, dict[str, Any]]:
+    """Where the tensors begin, and the header before them."""
+    if size < _PREFIX_BYTES:
+        raise ModelError(f"the model has {size} bytes: no safetensors file")
+    prefix = memoryview(bytearray(_PREFIX_BYTES))
+    _read_at(descriptor, prefix, 0)
+    length = int.from_bytes(prefix, "little")
+    if length > min(MAX_HEADER_BYTES, size - _PREFIX_BYTES):
+        raise ModelError(f"the header claims {length} bytes of a file of {size}")
+    text = memoryview(bytearray(length))
+    _read_at(descriptor, text, _PREFIX_BYTES)
+    return _PREFIX_BYTES + length, _header(bytes(text))
+
+
+def _read_at(descriptor: int, view: memoryview, offset: int) -> None:
+    if os.preadv(descriptor, [view], offset) != len(view):
+        raise ModelError("the model changed while it was read")
 
 
 def _header(text: bytes) -> dict[str, Any]:
@@ -143,7 +230,7 @@ def _metadata(value: Any) -> dict[str, str]:
     return value
 
 
-def _entry(name: str, entry: Any) -> tuple[torch.dtype, Shape, int, int]:
+def _entry(name: str, entry: Any) -> _Entry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ModelError(f"{name}: an entry has dtype, shape and data_offsets")
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
@@ -154,7 +241,7 @@ def _entry(name: str, entry: Any) -> tuple[torch.dtype, Shape, int, int]:
         raise ModelError(f"{name}: {_shown(str(shape))} is not a shape")
     if not _naturals(offsets) or len(offsets) != 2:
         raise ModelError(f"{name}: {_shown(str(offsets))} are not two offsets")
-    return dtype, tuple(shape), offsets[0], offsets[1]
+    return _Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
 def _naturals(value: Any) -> bool:

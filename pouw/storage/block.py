@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -37,6 +38,7 @@ def text_of(binary: bytes) -> str:
     return "b" + base64.b32encode(binary).decode().lower().rstrip("=")
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def cid_bytes(cid: str) -> bytes:
     """The 36 bytes behind ``cid``; ContentError where it is not exactly the string of a CID."""
     try:

@@ -16,6 +16,7 @@ from pouw.errors import ModelError, ModelTooLarge
 from pouw.hashing import sha256
 from pouw.ml.checkpoint import (
     CheckpointState,
+    fill_model,
     floating_state,
     load_checkpoint,
     load_model,
@@ -67,6 +68,27 @@ def test_save_model__same_weights__same_bytes_and_digest(tmp_path: Path) -> None
     assert first == save_model(tmp_path / "b.safetensors", fresh())
     assert first == sha256((tmp_path / "a.safetensors").read_bytes())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_fill_model__another_memory_layout__keeps_it_and_takes_the_weights(tmp_path: Path) -> None:
+    conv = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+    path = tmp_path / "conv.safetensors"
+    save_model(path, torch.nn.Conv2d(3, 8, 3))
+    fill_model(path, conv, 1 << 20)
+    plain = torch.nn.Conv2d(3, 8, 3)
+    fill_model(path, plain, 1 << 20)
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not conv.weight.is_contiguous()
+    assert torch.equal(conv.weight, plain.weight)
+
+
+def test_load_model__more_values_than_a_piece__restores_every_one(tmp_path: Path) -> None:
+    path, wide, other = tmp_path / "wide", torch.nn.Linear(1021, 600), torch.nn.Linear(1021, 600)
+    for dtype in (torch.float32, torch.bfloat16):
+        save_model(path, wide, dtype)
+        fill_model(path, other, 1 << 22)
+        assert torch.equal(other.weight, wide.weight.to(dtype).float())
+        assert torch.equal(other.bias, wide.bias.to(dtype).float())
 
 
 def test_load_model__bfloat16__is_cast_to_float32(tmp_path: Path) -> None:
