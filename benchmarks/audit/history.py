@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from eth_abi import encode
 from eth_keys import keys
+from msgspec.structs import astuple
 
 from benchmarks.gas.anvil import Chain
 from pouw import hashing
@@ -105,13 +105,13 @@ def log_on(chain: Chain, echo: Address, rounds: int) -> Iterator[int]:
 
 
 _LAYOUTS = {layout.name: layout for layout in artifact().events.values()}
-_PLACE = len(fields(Event))
+_PLACE = len(Event.__struct_fields__)
 
 
 def _log(event: Event) -> bytes:
     """An event as the echo takes it."""
     layout = _LAYOUTS[type(event).__name__]
-    values = [getattr(event, field.name) for field in fields(event)[_PLACE:]]
+    values = astuple(event)[_PLACE:]
     indexed, data = values[: len(layout.indexed)], values[len(layout.indexed) :]
     topics = layout.topic + b"".join(
         encode([kind], [value]) for (_, kind), value in zip(layout.indexed, indexed, strict=True)

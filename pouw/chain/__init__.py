@@ -1,1 +1,1 @@
-"""The chain: the only part of the package that imports web3."""
+"""The chain: requests, transactions, an arena's calls and logs, and the embedded EVM."""

@@ -110,7 +110,7 @@ class EventIndex:
             self._explained(),
             closing(
                 self._database.execute(
-                    "SELECT block, block_hash, place, transaction_hash, words FROM logs "
+                    "SELECT block, place, block_hash, transaction_hash, words FROM logs "
                     "ORDER BY block, place"
                 )
             ) as rows,
@@ -149,12 +149,8 @@ class EventIndex:
         return block - self._from_block + 1
 
     def _append(self, last: int, last_hash: bytes, logs: list[RawLog], width: int) -> None:
-        rows = [
-            (log.block_number, log.log_index, log.block_hash, log.transaction_hash, log.words)
-            for log in logs
-        ]
         with self._transaction() as database:
-            database.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?)", logs)
             database.execute(
                 "INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?)", (last, last_hash, width)
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from pouw.chain.logs import RawLog, event_of, raw_logs
+from pouw.chain.logs import LogAnswer, RawLog, event_of, raw_logs
 from pouw.chain.rpc import Endpoint, EndpointRefused, EndpointSlow
 from pouw.errors import ChainUnavailable
 from pouw.events import Event
@@ -20,6 +19,7 @@ _MANY_LOGS: Final = 5_000
 _WIDEN_AFTER: Final = 8
 
 Range = tuple[int, int]
+Answer = list[LogAnswer] | EndpointRefused | EndpointSlow | None
 
 
 def read_events(endpoint: Endpoint, arena: Address, from_block: int, to_block: int) -> list[Event]:
@@ -67,7 +67,7 @@ class LogReader:
                 first = wanted[1] + 1
                 self._adapt(len(logs))
 
-    def _ask(self, ranges: list[Range]) -> list[Any]:
+    def _ask(self, ranges: list[Range]) -> Sequence[Answer]:
         """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
         queries = [
             [{"address": self._arena, "fromBlock": hex(first), "toBlock": hex(last)}]
@@ -75,21 +75,25 @@ class LogReader:
         ]
         if len(queries) > 1:
             try:
-                return self._endpoint.request_many("eth_getLogs", queries)
+                return self._endpoint.request_many("eth_getLogs", queries, list[LogAnswer])
             except (EndpointRefused, EndpointSlow):
                 self._batch, self._batches = 1, False
         try:
-            return [self._endpoint.request("eth_getLogs", *queries[0])]
+            return self._endpoint.request_many("eth_getLogs", queries[:1], list[LogAnswer])
         except (EndpointRefused, EndpointSlow) as refused:
             return [refused]
 
-    def _checked(self, wanted: Range, answer: Any) -> list[RawLog]:
+    def _checked(self, wanted: Range, answer: list[LogAnswer] | None) -> list[RawLog]:
         wrong = self._endpoint.malformed("eth_getLogs")
-        logs = raw_logs(answer, self._arena, wrong)
-        places = [(log.block_number, log.log_index) for log in logs]
-        if any(not wanted[0] <= block <= wanted[1] for block, _ in places):
+        if answer is None:
             raise wrong
-        if any(before >= after for before, after in pairwise(places)):
+        logs = raw_logs(answer, self._arena, wrong)
+        before = (wanted[0], -1)
+        for number, place, *_ in logs:
+            if (number, place) <= before:
+                raise wrong
+            before = (number, place)
+        if before[0] > wanted[1]:
             raise wrong
         return logs
 

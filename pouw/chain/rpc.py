@@ -1,21 +1,21 @@
-"""One JSON-RPC endpoint: plain requests over web3's HTTP provider, every answer checked.
+"""One JSON-RPC endpoint over HTTP: plain requests, every answer checked.
 
-An answer is a stranger's: whatever is not of the expected form becomes ChainUnavailable.
+An answer is a stranger's: whatever is not of the expected form becomes ChainUnavailable, and what
+is larger than any answer has to be is not read.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 import requests
 from eth_utils import is_address, to_checksum_address
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
 
 from pouw.errors import ChainUnavailable, ConfigError
 from pouw.types import Address
@@ -23,7 +23,12 @@ from pouw.types import Address
 BlockTag = str | int
 _PAUSE_SECONDS: Final = 0.2
 _SHOWN: Final = 300
+_MOST_BYTES: Final = 1 << 26
+_PIECE_BYTES: Final = 1 << 20
+_HEADERS: Final = {"Content-Type": "application/json"}
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+Result = TypeVar("Result")
 
 
 class EndpointRefused(ChainUnavailable):
@@ -37,16 +42,25 @@ class EndpointRefused(ChainUnavailable):
 
 
 class EndpointSlow(ChainUnavailable):
-    """The endpoint did not answer in time: a smaller request may do better."""
+    """The endpoint did not answer in time, or with too much: a smaller request may do better."""
+
+
+class _Answer(msgspec.Struct, Generic[Result]):
+    """What the endpoint answers to one request: a result or an error."""
+
+    id: Any = None
+    result: Result | msgspec.UnsetType | None = msgspec.UNSET
+    error: Any = None
 
 
 class Endpoint:
     """Requests to one chain; ``url`` is for messages and holds no secret."""
 
-    def __init__(self, provider: HTTPProvider, session: requests.Session) -> None:
-        self.url = shown_url(str(provider.endpoint_uri))
-        self._provider = provider
+    def __init__(self, address: str, session: requests.Session, timeout_seconds: float) -> None:
+        self.url = shown_url(address)
+        self._address = address
         self._session = session
+        self._timeout_seconds = timeout_seconds
         self._chain_id: int | None = None
 
     @classmethod
@@ -59,13 +73,7 @@ class Endpoint:
             )
         session = requests.Session()
         session.trust_env = parts.hostname not in _LOOPBACK  # no proxy leads to oneself
-        provider = HTTPProvider(
-            url,
-            request_kwargs={"timeout": timeout_seconds, "allow_redirects": False},
-            session=session,
-            exception_retry_configuration=None,
-        )
-        return cls(provider, session)
+        return cls(url, session, timeout_seconds)
 
     def close(self) -> None:
         """Let go of its connections; it opens new ones when asked again."""
@@ -78,31 +86,63 @@ class Endpoint:
         broken connection is tried once more: every request here may be repeated, a raw
         transaction too.
         """
-        return self._result(
-            self._ask(lambda: self._provider.make_request(RPCEndpoint(method), list(params)))
-        )
+        return self._result(self._ask(method, _request(0, method, params), _answer(Any)))
 
-    def request_many(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+    def request_many(
+        self, method: str, calls: Sequence[Sequence[Any]], kind: type[Result]
+    ) -> list[Result | EndpointRefused | None]:
         """The results of several requests in one batch, EndpointRefused in place of an error.
 
-        EndpointRefused is raised where the endpoint refuses the batch as a whole.
+        A single request goes as itself. Every result is a ``kind``, ChainUnavailable where one is
+        not. EndpointRefused is raised where the endpoint refuses the batch as a whole.
         """
-        batch = [(RPCEndpoint(method), list(params)) for params in calls]
-        responses = self._ask(lambda: self._provider.make_batch_request(batch))
-        if not isinstance(responses, list):
-            self._result(responses)
+        expected: Any = _answer(kind)
+        if len(calls) == 1:
+            one = self._ask(method, _request(0, method, calls[0]), expected)
+            return [self._result_or_refusal(one)]
+        batch = [_request(place, method, params) for place, params in enumerate(calls)]
+        answers = self._ask(method, batch, expected | list[expected])
+        if not isinstance(answers, list):
+            self._result(answers)
             raise self._unavailable("answers a batch with one result")
-        if len(responses) != len(calls):
-            raise self._unavailable("answers another number of requests than it was asked")
-        return [self._result_or_refusal(response) for response in responses]
+        # The order of a batch's answers is the endpoint's own.
+        by_place = {answer.id: answer for answer in answers if isinstance(answer.id, int)}
+        if len(answers) != len(calls) or by_place.keys() != set(range(len(calls))):
+            raise self._unavailable("answers other requests than it was asked")
+        return [self._result_or_refusal(by_place[place]) for place in range(len(calls))]
 
-    def _ask(self, send: Callable[[], Any]) -> Any:
+    def _ask(self, method: str, content: Any, kind: Any) -> Any:
+        body = json.dumps(content).encode()
         with self._explained():
             try:
-                return send()
+                answer = self._post(body)
             except requests.ConnectionError:
                 time.sleep(_PAUSE_SECONDS)
-                return send()
+                answer = self._post(body)
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except msgspec.ValidationError as error:
+            raise self.malformed(method) from error
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise self._unavailable("answers something else than JSON-RPC") from error
+
+    def _post(self, body: bytes) -> bytes:
+        with self._session.post(
+            self._address,
+            data=body,
+            headers=_HEADERS,
+            timeout=self._timeout_seconds,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            response.raise_for_status()
+            pieces, size = [], 0
+            for piece in response.iter_content(_PIECE_BYTES):
+                pieces.append(piece)
+                size += len(piece)
+                if size > _MOST_BYTES:
+                    raise EndpointSlow(f"the chain at {self.url} answers with too many bytes")
+            return b"".join(pieces)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -117,24 +157,19 @@ class Endpoint:
             raise self._unavailable("does not answer") from error
         except requests.RequestException as error:
             raise self._unavailable(_network_words(error)) from error
-        except (Web3Exception, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise self._unavailable("answers something else than JSON-RPC") from error
 
-    def _result_or_refusal(self, response: Any) -> Any:
+    def _result_or_refusal(self, answer: _Answer[Result]) -> Result | EndpointRefused | None:
         try:
-            return self._result(response)
+            return self._result(answer)
         except EndpointRefused as refused:
             return refused
 
-    def _result(self, response: Any) -> Any:
-        if not hasattr(response, "get"):
-            raise self._unavailable("answers something else than JSON-RPC")
-        error = response.get("error")
-        if error is not None:
-            raise self._refused(error)
-        if "result" not in response:
+    def _result(self, answer: _Answer[Result]) -> Result | None:
+        if answer.error is not None:
+            raise self._refused(answer.error)
+        if answer.result is msgspec.UNSET:
             raise self._unavailable("answers without a result")
-        return response["result"]
+        return answer.result
 
     def _refused(self, error: Any) -> EndpointRefused:
         fields: Any = error if hasattr(error, "get") else {"message": str(error)}
@@ -188,6 +223,16 @@ class Endpoint:
         """The block's time in seconds since the epoch."""
         wrong = self.malformed("eth_getBlockByNumber")
         return as_quantity(self.block(block)["timestamp"], wrong)
+
+
+def _request(place: int, method: str, params: Sequence[Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": place, "method": method, "params": list(params)}
+
+
+def _answer(kind: Any) -> Any:
+    """The type of an answer with a ``kind`` as its result."""
+    generic: Any = _Answer
+    return generic[kind]
 
 
 def shown_url(url: str) -> str:

@@ -1,7 +1,7 @@
 """``pouw``: the command line. The only place that builds adapters, and the last to see errors.
 
-Command modules import what is heavy (web3, torch) inside their functions, so that ``--help`` is
-quick.
+Command modules import what is heavy (torch, the chain) inside their functions, so that ``--help``
+is quick.
 """
 
 from __future__ import annotations

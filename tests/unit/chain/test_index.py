@@ -29,15 +29,10 @@ class Limited(Endpoint):
     batches: bool = True
     fails_after: int | None = None
 
-    def request(self, method: str, *params: Any) -> Any:
-        if method == "eth_getLogs":
-            self._count(params)
-        return super().request(method, *params)
-
-    def request_many(self, method: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        if not self.batches:
+    def request_many(self, method: str, calls: Sequence[Sequence[Any]], kind: Any) -> list[Any]:
+        if len(calls) > 1 and not self.batches:
             raise EndpointRefused(self.url, -32600, "batches are not supported", None)
-        answers = super().request_many(method, calls)
+        answers = super().request_many(method, calls, kind)
         for place, params in enumerate(calls):
             try:
                 self._count(params)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ledger_evms import Evm, Revm
 from ledger_stage import CHAIN_ID, PARAMETERS
+from msgspec import structs
 
 from pouw import hashing
 from pouw.errors import Reverted
@@ -205,7 +206,7 @@ def _told(logs: list[Event]) -> tuple[list[Any], Counter[Address]]:
         if isinstance(event, Credited):
             credited[event.account] += event.amount
         else:
-            others.append((type(event), astuple(event)[4:]))
+            others.append((type(event), structs.astuple(event)[4:]))
     return others, credited
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from eth_keys import keys
+from msgspec.structs import replace
 
 from pouw import hashing
 from pouw.events import Event

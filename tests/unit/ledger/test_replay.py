@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -22,6 +21,7 @@ from ledger_stage import (
     opening_key,
     renumbered,
 )
+from msgspec.structs import replace
 
 from pouw import events, hashing
 from pouw.errors import LedgerError
