@@ -15,7 +15,8 @@ from pouw.errors import ConfigError, ModelError, ProcessError
 
 if TYPE_CHECKING:
     from pouw.documents import TaskSpec
-    from pouw.ml.requests import ScoringAnswer
+    from pouw.ml.requests import ScoringAnswer, ScoringRequest
+    from pouw.roles.scorers import Scoring
 
 _TICK_SECONDS = 0.5
 _PATH = click.Path(path_type=Path, exists=True)
@@ -59,40 +60,66 @@ def score(
     The same code, recipe and arithmetic as the oracles': float32, integer Dice, floored to ppm. It
     runs in a process without sockets and with bounds on memory and CPU time, as theirs does.
     """
-    from pouw.documents import TaskSpec
-
-    task = TaskSpec.parse((spec or _spec_beside(data, model)).read_bytes())
-    answer = _scored(model, data, task, predictions, processes)
-    if answer.score_ppm is None:
-        kind = ModelError if answer.reason in ("model", "caps") else ProcessError
-        raise kind(f"{model} was not scored ({answer.reason}): {answer.detail}")
-    call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
-
-
-def _scored(
-    model: Path, data: Path, task: TaskSpec, predictions: Path | None, processes: int
-) -> ScoringAnswer:
     from pouw.ml.requests import ScoringRequest
-    from pouw.roles.processes import ScoringProcess
-    from pouw.roles.scorers import local_scoring
 
+    task = _read_spec(spec or _spec_beside(data, model))
     request = ScoringRequest(
-        id=model.name,
+        id="the model",
         spec=task,
         data=data.resolve(),
         model=model.absolute(),
         predictions=predictions and predictions.resolve(),
     )
+    answer = _scored(request, processes)
+    if answer.score_ppm is None:
+        kind = ModelError if answer.reason in ("model", "caps") else ProcessError
+        raise kind(f"{_shown(model)} was not scored ({answer.reason}): {answer.detail}")
+    call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
+
+
+def _scored(request: ScoringRequest, processes: int) -> ScoringAnswer:
+    """The answer of confined processes; ModelError where the model ends them, as for an oracle."""
+    from pouw.roles.processes import ScoringProcess
+    from pouw.roles.scorers import CRASHES, local_scoring
+
     with TemporaryDirectory(prefix="pouw-score-") as logs:
         scoring = local_scoring(processes, lambda log: ScoringProcess(log, 1, "cpu"), Path(logs))
+        crashes = 0
         try:
-            scoring.ask(request)
-            with console(err=True).status(f"scoring {model.name}"):
-                while (answer := scoring.answer(_TICK_SECONDS)) is None:
-                    pass
+            with console(err=True).status(f"scoring {_shown(request.model)}"):
+                while True:
+                    try:
+                        return _answered(scoring, request)
+                    except ProcessError as error:
+                        crashes += 1 if processes == 1 else CRASHES  # a pool counts its own
+                        if crashes >= CRASHES:
+                            raise ModelError(
+                                f"{_shown(request.model)} was not scored (model): {error}"
+                            ) from error
         finally:
             scoring.end()
+
+
+def _answered(scoring: Scoring, request: ScoringRequest) -> ScoringAnswer:
+    scoring.ask(request)
+    while (answer := scoring.answer(_TICK_SECONDS)) is None:
+        pass
     return answer
+
+
+def _read_spec(path: Path) -> TaskSpec:
+    from pouw.documents import TaskSpec
+    from pouw.hashing import MAX_DOCUMENT_BYTES
+
+    if not path.is_file():
+        raise ConfigError(f"{_shown(path)} is no file", hint="name a TaskSpec: --spec spec.json")
+    with path.open("rb") as file:
+        return TaskSpec.parse(file.read(MAX_DOCUMENT_BYTES + 1))
+
+
+def _shown(path: Path) -> str:
+    """A file's name, which whoever made it chose, without what would move a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in path.name)
 
 
 def _spec_beside(*paths: Path) -> Path:

@@ -1,0 +1,131 @@
+"""`pouw score` on what strangers made: a real confined child, and the oracle's own verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_task import tiny_spec, write_tiny_set
+
+from pouw.cli.main import main
+from pouw.ml.checkpoint import save_model
+from pouw.ml.networks import build
+from pouw.ml.requests import ScoringRequest
+from pouw.ml.scoring import Scorer
+
+SPEC = tiny_spec()
+# What a flaw in a library would let a model do, at the moment its file is opened.
+EXPLOIT = """
+import os, socket, subprocess, sys
+
+def attempt(action):
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+
+def on_event(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("model.safetensors") and not tried:
+        tried.append(True)
+        actions = (socket.socket, os.fork, lambda: subprocess.run(["true"]))
+        with open({log!r}, "w") as log:
+            log.write(" ".join([str(os.getpid()), *map(attempt, actions)]))
+
+tried = []
+if "pouw.ml.scoring" in sys.orig_argv:
+    sys.addaudithook(on_event)
+"""
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a test set and its spec."""
+    folder = tmp_path_factory.mktemp("task")
+    write_tiny_set(folder / "data", train=1, test=2)
+    (folder / "spec.json").write_bytes(SPEC.encode())
+    return folder
+
+
+class Harm:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def test_score__hostile_file__is_read_where_no_socket_and_no_program_can_be_had(
+    task: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, log = tmp_path / "model.safetensors", tmp_path / "log"
+    model.write_bytes(pickle.dumps(Harm(tmp_path / "harm")))
+    (tmp_path / "sitecustomize.py").write_text(EXPLOIT.format(log=str(log)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    assert main(["score", str(model), str(task / "data"), "--json"]) == 1
+
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said.startswith("model.safetensors was not scored (model): the header claims")
+    assert not (tmp_path / "harm").exists()
+    process, *attempts = log.read_text().split()
+    assert int(process) != os.getpid()
+    assert attempts == ["PermissionError"] * 3
+
+
+def test_score__honest_model_under_a_hostile_name__is_what_an_oracle_finds(
+    task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    model = tmp_path / "\x1b[2Jmodel.safetensors"
+    save_model(model, build(SPEC.network, 1, 3, parameters_cap=100_000))
+
+    assert main(["score", str(model), str(task / "data"), "--json"]) == 0
+
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    found = json.loads(said.out)
+    request = ScoringRequest(id="m", spec=SPEC, data=task / "data", model=model)
+    wanted = Scorer().answer(request).model_dump(mode="json")
+    assert found["score_ppm"] > 0
+    for key in ("score_ppm", "cases", "reason"):
+        assert found[key] == wanted[key]
+
+
+def test_score__process_dies_twice_over_a_model__the_model_is_at_fault(
+    task: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, starts = tmp_path / "model.safetensors", tmp_path / "starts"
+    model.write_bytes(b"")
+    dying = tmp_path / "python"
+    dying.write_text(f"#!/bin/sh\necho started >> '{starts}'\nkill -KILL $$\n")
+    dying.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(dying))
+
+    assert main(["score", str(model), str(task / "data")]) == 1
+
+    assert "model.safetensors was not scored (model)" in capsys.readouterr().err
+    assert starts.read_text() == "started\n" * 2
+
+
+def test_score__spec_that_is_a_pipe_or_too_large__is_refused_at_once(
+    task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(1 << 40)
+    for spec, reason in ((pipe, "is no file"), (large, "at most")):
+        assert main(["score", str(spec), str(task / "data"), "--spec", str(spec)]) == 1
+        assert reason in capsys.readouterr().err
