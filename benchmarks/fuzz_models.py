@@ -161,9 +161,13 @@ def mutant(number: int, origin: bytes) -> bytes:
 
 
 def outcome(path: Path) -> str:
-    """What the loader makes of a file: "loaded", or the kind of the refusal."""
+    """What the loader makes of a file: "loaded", or the kind of the refusal.
+
+    Values are read into tensors that are there, as they are into a network's.
+    """
+    into = {name: torch.empty(shape) for name, shape in SHAPES.items()}
     try:
-        tensors, _ = read_tensors(path, SHAPES, max_bytes=MAX_BYTES)
+        tensors, _ = read_tensors(path, SHAPES, max_bytes=MAX_BYTES, into=into)
     except ModelError as error:
         return type(error).__name__
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == SHAPES

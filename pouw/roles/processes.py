@@ -84,6 +84,11 @@ class TrainingProcess:
         return self._out is not None
 
     @property
+    def pid(self) -> int:
+        """The child's process id; with several processes, that of ``torchrun``."""
+        return self._child.pid
+
+    @property
     def alive(self) -> bool:
         """Whether the child runs."""
         return self._child.poll() is None
