@@ -1,4 +1,4 @@
-"""Logs of an arena and the events they record: a decoder of our own, some 50 times web3's speed."""
+"""Logs of an arena and the events they record, checked as strictly as a contract encodes them."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from pouw.chain.logs import LogAnswer, RawLog, event_of, raw_logs
@@ -40,7 +41,8 @@ class LogReader:
 
     A range that is refused, not answered in time, or full of logs, is halved for the next ones;
     after a row of answers they are twice as wide again. So memory is bounded however long the
-    history. Several ranges go in one batch where logs are few and the endpoint takes batches.
+    history. Several ranges go in one batch where logs are few and the endpoint takes batches. The
+    next answer is on its way while one is decoded.
     """
 
     def __init__(self, endpoint: Endpoint, arena: Address, width: int = _FIRST) -> None:
@@ -54,18 +56,43 @@ class LogReader:
 
         ChainUnavailable where the logs of a single block cannot be had.
         """
-        while first <= last:
-            starts = range(first, last + 1, self.width)[: self._batch]
-            ranges = [(start, min(start + self.width - 1, last)) for start in starts]
-            # Fewer answers than ranges where a batch was refused.
-            for wanted, answer in zip(ranges, self._ask(ranges), strict=False):
-                if isinstance(answer, ChainUnavailable):
-                    self._narrow(wanted, answer)
-                    break
-                logs = self._checked(wanted, answer)
-                yield wanted[1], logs
-                first = wanted[1] + 1
-                self._adapt(len(logs))
+        if first > last:
+            return
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            ranges = self._ranges(first, last)
+            asked = beside.submit(self._ask, ranges)
+            while ranges:
+                taken = self._taken(ranges, asked.result())
+                if taken:
+                    first = taken[-1][0][1] + 1
+                ranges = self._ranges(first, last)
+                if ranges:
+                    asked = beside.submit(self._ask, ranges)
+                for wanted, answer in taken:
+                    yield wanted[1], self._checked(wanted, answer)
+
+    def _ranges(self, first: int, last: int) -> list[Range]:
+        """What to ask for next; nothing where ``first`` is past ``last``."""
+        starts = range(first, last + 1, self.width)[: self._batch]
+        return [(start, min(start + self.width - 1, last)) for start in starts]
+
+    def _taken(
+        self, ranges: list[Range], answers: Sequence[Answer]
+    ) -> list[tuple[Range, list[LogAnswer]]]:
+        """The logs up to the first refusal; the width for the next ranges follows from them."""
+        taken: list[tuple[Range, list[LogAnswer]]] = []
+        # Fewer answers than ranges where a batch was refused.
+        for wanted, answer in zip(ranges, answers, strict=False):
+            if answer is None:
+                raise self._endpoint.malformed("eth_getLogs")
+            if isinstance(answer, ChainUnavailable):
+                if taken and wanted[0] == wanted[1]:
+                    break  # asked for again, so that what came before it is kept
+                self._narrow(wanted, answer)
+                break
+            taken.append((wanted, answer))
+            self._adapt(len(answer))
+        return taken
 
     def _ask(self, ranges: list[Range]) -> Sequence[Answer]:
         """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
@@ -83,10 +110,8 @@ class LogReader:
         except (EndpointRefused, EndpointSlow) as refused:
             return [refused]
 
-    def _checked(self, wanted: Range, answer: list[LogAnswer] | None) -> list[RawLog]:
+    def _checked(self, wanted: Range, answer: list[LogAnswer]) -> list[RawLog]:
         wrong = self._endpoint.malformed("eth_getLogs")
-        if answer is None:
-            raise wrong
         logs = raw_logs(answer, self._arena, wrong)
         before = (wanted[0], -1)
         for number, place, *_ in logs:

@@ -25,6 +25,7 @@ _PAUSE_SECONDS: Final = 0.2
 _SHOWN: Final = 300
 _MOST_BYTES: Final = 1 << 26
 _PIECE_BYTES: Final = 1 << 20
+_MOST_OPENINGS: Final = 10_000
 _HEADERS: Final = {"Content-Type": "application/json"}
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -48,9 +49,9 @@ class EndpointSlow(ChainUnavailable):
 class _Answer(msgspec.Struct, Generic[Result]):
     """What the endpoint answers to one request: a result or an error."""
 
-    id: Any = None
+    id: int | str | None = None
     result: Result | msgspec.UnsetType | None = msgspec.UNSET
-    error: Any = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Endpoint:
@@ -86,7 +87,7 @@ class Endpoint:
         broken connection is tried once more: every request here may be repeated, a raw
         transaction too.
         """
-        return self._result(self._ask(method, _request(0, method, params), _answer(Any)))
+        return self._result(self._ask(method, _request(0, method, params), _ANYTHING))
 
     def request_many(
         self, method: str, calls: Sequence[Sequence[Any]], kind: type[Result]
@@ -120,7 +121,7 @@ class Endpoint:
                 time.sleep(_PAUSE_SECONDS)
                 answer = self._post(body)
         try:
-            return msgspec.json.decode(answer, type=kind)
+            return msgspec.json.decode(_shallow(answer) if kind is _ANYTHING else answer, type=kind)
         except msgspec.ValidationError as error:
             raise self.malformed(method) from error
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -165,11 +166,18 @@ class Endpoint:
             return refused
 
     def _result(self, answer: _Answer[Result]) -> Result | None:
-        if answer.error is not None:
-            raise self._refused(answer.error)
+        error = self._error(bytes(answer.error))
+        if error is not None:
+            raise self._refused(error)
         if answer.result is msgspec.UNSET:
             raise self._unavailable("answers without a result")
         return answer.result
+
+    def _error(self, answer: bytes) -> Any:
+        try:
+            return msgspec.json.decode(_shallow(answer))
+        except ValueError as error:
+            raise self._unavailable("answers something else than JSON-RPC") from error
 
     def _refused(self, error: Any) -> EndpointRefused:
         fields: Any = error if hasattr(error, "get") else {"message": str(error)}
@@ -233,6 +241,19 @@ def _answer(kind: Any) -> Any:
     """The type of an answer with a ``kind`` as its result."""
     generic: Any = _Answer
     return generic[kind]
+
+
+_ANYTHING: Final = _answer(Any)
+
+
+def _shallow(answer: bytes) -> bytes:
+    """``answer``, or ValueError where it may be nested deeper than the stack is.
+
+    Parsers recurse, and py-evm lifts Python's limit on that to more than a thread can take.
+    """
+    if answer.count(b"[") + answer.count(b"{") > _MOST_OPENINGS:
+        raise ValueError("nested too deep")
+    return answer
 
 
 def shown_url(url: str) -> str:

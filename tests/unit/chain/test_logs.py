@@ -100,7 +100,11 @@ def test_logs__of_others__are_left_out() -> None:
     [
         {"topics": "0x"},
         {"topics": [None]},
+        {"topics": ["0x" + topic for topic in ("00" * 31, "00" * 33)]},
         {"data": "0x00"},
+        {"data": "0x" + "01" * 64 + " "},
+        {"data": "01" * 65},
+        {"address": 7},
         {"data": None},
         {"blockNumber": None},
         {"logIndex": "x"},
@@ -118,6 +122,29 @@ def test_log__that_is_malformed__is_an_unavailable_chain(changes: dict[str, Any]
 def test_logs__that_are_none__are_an_unavailable_chain(logs: Any) -> None:
     with pytest.raises(ChainUnavailable):
         decode_logs(logs, ARENA, WRONG)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "place"),
+    [
+        ("Committed", (1, WHO, b"\x01" * 32, 9), 2),  # the round, a uint64 topic
+        ("Committed", (1, WHO, b"\x01" * 32, 9), 0),  # committedAt, a uint40 in the data
+        ("Reclaimed", (1, WHO, True), 0),
+        ("RoundClosed", (1, 2, WHO, 7, b"\x01" * 22, b"\x02" * 32, 99, b"\x03" * 32), 1),
+    ],
+)
+def test_log__no_contract_encodes__is_an_unavailable_chain(
+    name: str, values: tuple[Any, ...], place: int
+) -> None:
+    log = _log(name, *values)
+    assert decode_logs([log], ARENA, WRONG)
+    if place == 2:
+        log["topics"][1] = "0x80" + log["topics"][1][4:]
+    else:
+        at = 2 + 64 * {"Committed": 1, "Reclaimed": 0, "RoundClosed": place}[name]
+        log["data"] = log["data"][:at] + "8" + log["data"][at + 1 :]
+    with pytest.raises(ChainUnavailable):
+        decode_logs([log], ARENA, WRONG)
 
 
 def test_verdict__out_of_range_or_bytes_cut_short__is_an_unavailable_chain() -> None:
