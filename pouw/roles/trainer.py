@@ -39,11 +39,11 @@ class MinerOptions:
     """How a miner spends its machine.
 
     ``margin_ppm`` is taken off the measured score for noise between machines: a claim is a
-    guarantee. ``commit_margin_seconds`` before t1 the last snapshot is complete, so that its
-    commitment is on chain in time (None: as the time between blocks asks for). ``training_seconds``
-    and ``max_steps`` end training earlier. ``processes`` train together, one a GPU, with
-    ``threads`` each. ``trial``: choose the fastest correct arithmetic before Phase 1, ``compile``d
-    ones included.
+    guarantee (the default follows from benchmarks/score_noise.py). ``commit_margin_seconds`` before
+    t1 the last snapshot is complete, so that its commitment is on chain in time (None: as the time
+    between blocks asks for). ``training_seconds`` and ``max_steps`` end training earlier.
+    ``processes`` train together, one a GPU, with ``threads`` each. ``trial``: choose the fastest
+    correct arithmetic before Phase 1, ``compile``d ones included.
     """
 
     threads: int = 1
@@ -53,7 +53,7 @@ class MinerOptions:
     compile: bool = False
     training_seconds: int | None = None
     max_steps: int | None = None
-    margin_ppm: int = 200
+    margin_ppm: int = 100
     commit_margin_seconds: int | None = None
     first_snapshot_seconds: int = 20
     snapshot_seconds: int = 120
