@@ -24,6 +24,24 @@ contract HintsTest is Stage {
         _same(_costOfPublishing(1), few, "at the end");
     }
 
+    function test_publish__hintRightBelowItsPlace__costsOneStep() public {
+        _fill(0, 4);
+        uint256 few = _costOfPublishing(MILLION - 1);
+        _fill(4, 60);
+        uint128 reward = 1000 + 3 * MILLION;
+        uint64 lower = arena.tasks(arena.hintFor(reward)).below;
+        _same(_costOfPublishing(3 * MILLION, lower), few, "not a walk from the head");
+    }
+
+    function test_publish__freshHintAmongEquals__costsTheSameAtAnyNumber() public {
+        _fill(0, 4);
+        uint256 few = _costOfPublishing(MILLION - 1);
+        for (uint256 i = 0; i < 60; ++i) {
+            _publish(publisher, 1000, false, arena.hintFor(1000));
+        }
+        _same(_costOfPublishing(0), few, "behind its equals");
+    }
+
     function test_topUp__freshHint__costsTheSameAtAnyLength() public {
         _fill(0, 4);
         uint256 few = _costOfToppingUp(2, 1);
@@ -38,6 +56,7 @@ contract HintsTest is Stage {
         require(arena.hintFor(4 * MILLION) == 5, "of equals the one before");
         require(arena.hintFor(2 * MILLION + 1) == 4, "in the middle");
         require(arena.hintFor(1) == 2, "the end");
+        require(arena.hintFor(0) == 2, "nothing is below the end");
     }
 
     /// @dev Tasks from + 2 to to + 1, worth 1 to `to` millions, each at the head.
@@ -47,9 +66,12 @@ contract HintsTest is Stage {
         }
     }
 
-    function _costOfPublishing(uint128 above1000) private returns (uint256 gas) {
+    function _costOfPublishing(uint128 above1000) private returns (uint256) {
+        return _costOfPublishing(above1000, arena.hintFor(1000 + above1000));
+    }
+
+    function _costOfPublishing(uint128 above1000, uint64 hint) private returns (uint256 gas) {
         uint128 reward = 1000 + above1000;
-        uint64 hint = arena.hintFor(reward);
         uint256 value = reward + _bondOf(reward);
         vm.deal(publisher, value);
         vm.prank(publisher);
@@ -69,7 +91,7 @@ contract HintsTest is Stage {
         gas -= gasleft();
     }
 
-    /// @dev Within a hundredth: slots are as warm or cold as the neighbours of each place.
+    /// @dev Within a twentieth, some ten steps of a walk: slots are as warm or cold as the neighbours of each place.
     function _same(uint256 one, uint256 other, string memory what) private pure {
         uint256 difference = one > other ? one - other : other - one;
         require(difference * 20 <= other, what);

@@ -146,7 +146,7 @@ contract ConservationProofs is Deployed {
     }
 
     /// @dev Bonds are taken of the rewards as they are stored, so that the solver has no division to compare.
-    function check_topUp__anyAmountAndPayment__holdsRewardsAndBonds(uint128 amount, uint256 paid) external {
+    function check_topUp__anyAmountAndPayment__holdsRewardsAndBonds(uint64 amount, uint256 paid) external {
         _publish(1000);
         _publish(2005);
         uint256 held = address(arena).balance;
