@@ -10,6 +10,10 @@ import click
 from pouw.cli.commands import run_command, show_status
 from pouw.cli.loop import loop_options
 from pouw.cli.options import ACTOR, Call, Command, example, settings_options
+from pouw.parallel import usable_cores
+
+# Batches are small; whoever measured that more threads help can ask for them.
+MOST_THREADS = 16
 
 
 @click.group()
@@ -18,9 +22,14 @@ def miner() -> None:
 
 
 def miner_options(command: Command) -> Command:
-    """Options of everything that mines; defaults are those of ``MinerOptions``."""
+    """Options of everything that mines; defaults are those of ``MinerOptions``, but for threads."""
     for option in (
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads for training."),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            help="CPU threads for training, of each process.  "
+            f"[default: a share of the cores at hand, at most {MOST_THREADS}]",
+        ),
         click.option(
             "--processes",
             type=click.IntRange(min=1),
@@ -73,6 +82,11 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def threads_for(processes: int) -> int:
+    """CPU threads of each of so many processes where nothing is said: one miner has the machine."""
+    return max(1, min(usable_cores() // processes, MOST_THREADS))
+
+
 @miner.command(epilog=example("pouw miner run --config miner.toml --device auto --threads 4"))
 @settings_options(*ACTOR)
 @loop_options
@@ -86,7 +100,8 @@ def run(
     """
     from pouw.roles.miner import Miner, MinerOptions
 
-    chosen = MinerOptions(**given(options))
+    said = given(options)
+    chosen = MinerOptions(**{"threads": threads_for(said.get("processes", 1)), **said})
     run_command(
         call,
         lambda setup: Miner(setup, chosen),

@@ -49,7 +49,10 @@ HONEST: Final = ("miner-1", "miner-2", "miner-3")
 ORACLES: Final = ("oracle-1", "oracle-2", "oracle-3")
 THRESHOLD: Final = 2
 
-_MINING: Final = ("--commit-margin", "8", "--first-snapshot", "15", "--snapshot-every", "15")
+_MINING: Final = (
+    *("--commit-margin", "8", "--first-snapshot", "15", "--snapshot-every", "15"),
+    *("--threads", "1"),  # several miners share the machine
+)
 ORACLE: Final = ("oracle", "run", "--report-margin", "8")
 # The budgets differ, so that two cores serve four trainers and the miners end up apart.
 MINERS: Final = (
