@@ -139,6 +139,7 @@ class LogReader:
         if logs > _MANY_LOGS:
             self.width, self._answered = max(1, self.width // 2), 0
             return
-        self._answered += 1
+        # Twice as wide must not be too much again.
+        self._answered = self._answered + 1 if logs <= _MANY_LOGS // 2 else 0
         if self._answered >= _WIDEN_AFTER:
             self.width, self._answered = min(2 * self.width, _WIDEST), 0

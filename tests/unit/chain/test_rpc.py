@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pouw.chain.abi import artifact
 from pouw.chain.logs import LogAnswer
 from pouw.chain.ranges import LogReader
 from pouw.chain.rpc import Endpoint, EndpointRefused, EndpointSlow
@@ -184,3 +185,34 @@ def test_read__next_range__is_asked_for_before_the_last_is_taken(
     assert next(reading) == (1, [])
     assert noticed.second.wait(20)
     assert list(reading) == [(2, [])]
+
+
+def test_read__dense_history__too_much_is_asked_for_only_once(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.chain.ranges._MANY_LOGS", 50)
+    topic = next(item for item in artifact().events.values() if item.name == "TaskDropped").topic
+    word = "0x" + "00" * 31 + "01"
+
+    class Dense(Endpoint):
+        def request_many(self, method: str, calls: Any, kind: type[Any]) -> list[Any]:
+            return [
+                [
+                    LogAnswer(
+                        address=ARENA,
+                        topics=["0x" + topic.hex(), word],
+                        data="0x",
+                        block_number=hex(block),
+                        block_hash=word,
+                        log_index=hex(place),
+                        transaction_hash=word,
+                    )
+                    for block in range(int(asked["fromBlock"], 16), int(asked["toBlock"], 16) + 1)
+                    for place in range(10)
+                ]
+                for (asked,) in calls
+            ]
+
+    dense = Dense.connect(endpoint.url)
+    found = [len(logs) for _, logs in LogReader(dense, ARENA, 8).read(1, 400)]
+    assert found == [80] + [40] * 98
