@@ -18,6 +18,7 @@ _BATCH: Final = 8
 _FEW_LOGS: Final = 500
 _MANY_LOGS: Final = 5_000
 _WIDEN_AFTER: Final = 8
+_PLACES: Final = 1 << 32  # far more logs than a block can hold
 
 Range = tuple[int, int]
 Answer = list[LogAnswer] | EndpointRefused | EndpointSlow | None
@@ -115,7 +116,7 @@ class LogReader:
         logs = raw_logs(answer, self._arena, wrong)
         before = (wanted[0], -1)
         for number, place, *_ in logs:
-            if (number, place) <= before:
+            if (number, place) <= before or place >= _PLACES:
                 raise wrong
             before = (number, place)
         if before[0] > wanted[1]:

@@ -21,6 +21,8 @@ from pouw.types import Address
 
 ARENA = Address("0x" + "22" * 20)
 DEEP = b"[" * 1_000_000
+DROPPED = next(item for item in artifact().events.values() if item.name == "TaskDropped").topic
+WORD = "0x" + "00" * 31 + "01"
 
 
 class Stranger(ThreadingHTTPServer):
@@ -169,6 +171,38 @@ def test_logs__that_are_none__are_an_unavailable_chain(
         list(LogReader(endpoint, ARENA).read(1, 1))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"blockNumber": "0x9"},
+        {"blockNumber": "0x0"},
+        {"logIndex": "0x1"},
+        {"logIndex": "0x0"},
+        {"logIndex": hex(1 << 70)},
+    ],
+)
+def test_logs__of_other_blocks_twice_or_out_of_order__are_an_unavailable_chain(
+    stranger: Stranger, endpoint: Endpoint, changes: dict[str, str]
+) -> None:
+    log = {
+        "address": ARENA,
+        "topics": ["0x" + DROPPED.hex(), WORD],
+        "data": "0x",
+        "blockNumber": "0x1",
+        "blockHash": WORD,
+        "logIndex": "0x1",
+        "transactionHash": WORD,
+    }
+    stranger.body = json.dumps({"id": 0, "result": [log, log | {"logIndex": "0x2"}]}).encode()
+    ((_, found),) = LogReader(endpoint, ARENA).read(1, 8)
+    assert [one.log_index for one in found] == [1, 2]
+    stranger.body = json.dumps(
+        {"id": 0, "result": [log, log | {"logIndex": "0x2"} | changes]}
+    ).encode()
+    with pytest.raises(ChainUnavailable, match="nonsense to eth_getLogs"):
+        list(LogReader(endpoint, ARENA).read(1, 8))
+
+
 def test_read__next_range__is_asked_for_before_the_last_is_taken(
     stranger: Stranger, endpoint: Endpoint
 ) -> None:
@@ -191,8 +225,6 @@ def test_read__dense_history__too_much_is_asked_for_only_once(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pouw.chain.ranges._MANY_LOGS", 50)
-    topic = next(item for item in artifact().events.values() if item.name == "TaskDropped").topic
-    word = "0x" + "00" * 31 + "01"
 
     class Dense(Endpoint):
         def request_many(self, method: str, calls: Any, kind: type[Any]) -> list[Any]:
@@ -200,12 +232,12 @@ def test_read__dense_history__too_much_is_asked_for_only_once(
                 [
                     LogAnswer(
                         address=ARENA,
-                        topics=["0x" + topic.hex(), word],
+                        topics=["0x" + DROPPED.hex(), WORD],
                         data="0x",
                         block_number=hex(block),
-                        block_hash=word,
+                        block_hash=WORD,
                         log_index=hex(place),
-                        transaction_hash=word,
+                        transaction_hash=WORD,
                     )
                     for block in range(int(asked["fromBlock"], 16), int(asked["toBlock"], 16) + 1)
                     for place in range(10)
