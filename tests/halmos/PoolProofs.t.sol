@@ -5,29 +5,30 @@ import {IPoUW} from "../../contracts/IPoUW.sol";
 import {TaskQueue} from "../../contracts/TaskQueue.sol";
 
 /// @title The pool's order, for all rewards and hints
-/// @notice Pools of up to four tasks, whatever their rewards: every place, every tie, every hint. What is longer adds
-/// steps to a walk, no other case: insert and remove write to two neighbours only.
+/// @notice Pools of three tasks, where a place is looked for of two and a third, whatever their rewards: every place,
+/// every tie, every hint. What is longer adds steps to a walk, no other case: insert and remove write to two neighbours
+/// only.
 contract PoolProofs {
     using TaskQueue for mapping(uint64 taskId => IPoUW.Task);
 
-    uint64 private constant WAITING = 3;
+    uint64 private constant MOST = 3;
 
     mapping(uint64 taskId => IPoUW.Task) private _tasks;
 
-    function check_insert__anyRewardsAndHint__keepsOrder(uint128[4] calldata rewards, uint64 hint) external {
-        _publish(rewards);
-        _tasks[4].reward = rewards[3];
-        _tasks.insert(4, _pinned(hint));
-        _assertOrdered(4);
+    function check_insert__anyRewardsAndHint__keepsOrder(uint128[3] calldata rewards, uint64 hint) external {
+        _publish(rewards, 2);
+        _tasks[3].reward = rewards[2];
+        _tasks.insert(3, _pinned(hint));
+        _assertOrdered(3);
     }
 
-    function check_locate__anyHint__answersTheSame(uint128[4] calldata rewards, uint64 hint) external {
-        _publish(rewards);
-        assert(_tasks.locate(rewards[3], 4, _pinned(hint)) == _tasks.locate(rewards[3], 4, 0));
+    function check_locate__anyHint__answersTheSame(uint128[3] calldata rewards, uint64 hint) external {
+        _publish(rewards, 2);
+        assert(_tasks.locate(rewards[2], 3, _pinned(hint)) == _tasks.locate(rewards[2], 3, 0));
     }
 
-    function check_remove__anyTask__leavesTheOthersInOrder(uint128[4] calldata rewards, uint64 which) external {
-        _publish(rewards);
+    function check_remove__anyTask__leavesTheOthersInOrder(uint128[3] calldata rewards, uint64 which) external {
+        _publish(rewards, MOST);
         uint64 taskId = _pinned(which);
         if (!_tasks[taskId].pooled) return;
         _tasks.remove(taskId);
@@ -35,20 +36,20 @@ contract PoolProofs {
         assert(!_tasks[taskId].pooled && _tasks[taskId].above == 0 && _tasks[taskId].below == 0);
     }
 
-    function check_topUp__anyTaskAmountAndHint__keepsOrder(uint128[4] calldata rewards, uint64 which, uint64 hint)
+    function check_topUp__anyTaskAmountAndHint__keepsOrder(uint128[3] calldata rewards, uint64 which, uint64 hint)
         external
     {
-        _publish(rewards);
+        _publish(rewards, 2);
         uint64 taskId = _pinned(which);
-        if (!_tasks[taskId].pooled || rewards[3] <= _tasks[taskId].reward) return;
+        if (!_tasks[taskId].pooled || rewards[2] <= _tasks[taskId].reward) return;
         _tasks.remove(taskId);
-        _tasks[taskId].reward = rewards[3];
+        _tasks[taskId].reward = rewards[2];
         _tasks.insert(taskId, _pinned(hint));
-        _assertOrdered(3);
+        _assertOrdered(2);
     }
 
-    function check_head__anyRewards__ranksAboveEverybody(uint128[4] calldata rewards, uint64 which) external {
-        _publish(rewards);
+    function check_head__anyRewards__ranksAboveEverybody(uint128[3] calldata rewards, uint64 which) external {
+        _publish(rewards, MOST);
         uint64 head = _tasks.head();
         uint64 other = _pinned(which);
         if (!_tasks[other].pooled || other == head) return;
@@ -56,9 +57,9 @@ contract PoolProofs {
         assert(most > less || (most == less && head < other));
     }
 
-    /// @dev Tasks 1 to 3, each from the head downwards.
-    function _publish(uint128[4] calldata rewards) private {
-        for (uint64 id = 1; id <= WAITING; ++id) {
+    /// @dev Tasks 1 to `count`, each from the head downwards.
+    function _publish(uint128[3] calldata rewards, uint64 count) private {
+        for (uint64 id = 1; id <= count; ++id) {
             _tasks[id].reward = rewards[id - 1];
             _tasks.insert(id, 0);
         }
@@ -67,7 +68,7 @@ contract PoolProofs {
     /// @dev The same number, one path each, so that mappings are read at known places: a pooled task, the new one, or
     /// one that does not wait, which are all alike.
     function _pinned(uint64 taskId) private pure returns (uint64) {
-        for (uint64 id = 1; id <= WAITING + 1; ++id) {
+        for (uint64 id = 1; id <= MOST; ++id) {
             if (taskId == id) return id;
         }
         return 0;
