@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOLCX_BINARY_PATH := $(CURDIR)/scripts/solc
 
-.PHONY: help demo test test-ipfs lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-artifacts bench-oracle bench-provenance fuzz-models bench-audit contracts clean
+.PHONY: help demo test test-ipfs lint gas invariants-long differential-long mutation coverage slither halmos bench-deadline bench-train bench-artifacts bench-oracle bench-noise bench-provenance fuzz-models bench-audit contracts clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-train: .venv/.demo ## A training step of every network against eager float
 
 bench-oracle: .venv/.demo ## Scoring against MONAI's: Dice, a volume, a flood of false claims
 	$(BIN)/python -m benchmarks.oracle
+
+bench-noise: .venv/.demo ## How far scores of 100 models differ between threads, kernels and precisions (8 minutes)
+	$(BIN)/python -m benchmarks.score_noise
 
 bench-provenance: .venv/.demo ## Honest repetitions of training against forgeries: how far off, and who is told apart
 	$(BIN)/python -m benchmarks.provenance

@@ -33,6 +33,7 @@ from monai.metrics.confusion_matrix import get_confusion_matrix
 from monai.metrics.meandice import DiceMetric
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import nn
 
@@ -54,13 +55,14 @@ SLAB: Final = (152, 192, 24)
 LIARS, CANDIDATES = 20, 100
 LIE_PPM: Final = 990_000
 BOUNDS: Final = {"dice": 100.0, "volume": 1.0, "flood": 3.0}
+CONSOLE: Final = Console(stderr=True)
 Labels = NDArray[np.uint8]
 
 
-def fastest(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+def fastest(calls: Sequence[Callable[[], object]], rounds: int, title: str) -> list[float]:
     """The least processor time in seconds of each call, taken by turns."""
     best = [float("inf")] * len(calls)
-    for number in range(rounds + 1):
+    for number in track(range(rounds + 1), title, CONSOLE, disable=not CONSOLE.is_terminal):
         for place, call in enumerate(calls):
             begun = time.process_time()
             call()
@@ -107,6 +109,7 @@ def dice_ratios(rounds: int) -> dict[str, float]:
             lambda: by_map(*maps),
         ],
         rounds,
+        "Dice",
     )
     return {
         "ours_ms": ours * 1000,
@@ -171,7 +174,7 @@ def volume_ratios(rounds: int) -> dict[str, dict[str, float]]:
     """How many times our time MONAI takes to predict one slab and measure its Dice."""
     found = {}
     for title, volume in volumes().items():
-        ours, theirs = fastest([volume.ours, volume.monai], rounds)
+        ours, theirs = fastest([volume.ours, volume.monai], rounds, title)
         found[title] = {"ours_ms": ours * 1000, "ratio": theirs / ours}
     return found
 
@@ -252,7 +255,7 @@ def flood_ratio(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="flood-") as folder:
         flood = Flood(Path(folder))
         looked_at = flood.all_candidates()
-        all_of_them, one = fastest([flood.all_candidates, flood.one_evaluation], rounds)
+        all_of_them, one = fastest([flood.all_candidates, flood.one_evaluation], rounds, "flood")
     return {
         "ratio": all_of_them / one,
         "one_evaluation_ms": one * 1000,
@@ -283,7 +286,7 @@ def main() -> int:
         f"{flood['one_evaluation_ms']:.0f} ms a model",
         f"{flood['ratio']:.2f} evaluations",
     )
-    Console(stderr=True).print(table)
+    CONSOLE.print(table)
     slowest = min(found["ratio"] for found in by_network.values())
     passed = {
         "dice": dice["one_hot_given"] >= BOUNDS["dice"],
