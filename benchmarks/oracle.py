@@ -62,7 +62,8 @@ Labels = NDArray[np.uint8]
 def fastest(calls: Sequence[Callable[[], object]], rounds: int, title: str) -> list[float]:
     """The least processor time in seconds of each call, taken by turns."""
     best = [float("inf")] * len(calls)
-    for number in track(range(rounds + 1), title, CONSOLE, disable=not CONSOLE.is_terminal):
+    # No thread refreshes the bar: its time would be counted.
+    for number in track(range(rounds + 1), title, console=CONSOLE, auto_refresh=False):
         for place, call in enumerate(calls):
             begun = time.process_time()
             call()
