@@ -130,11 +130,13 @@ def scores(work: Path, models: list[Model], setting: Setting) -> dict[str, Score
     log = work / "scores" / f"{setting.name.replace(' ', '-').replace(',', '')}.jsonl"
     log.parent.mkdir(exist_ok=True)
     known = {}
-    for line in _whole_lines(log):
+    whole = _whole_lines(log)
+    for line in whole:
         name, score_ppm, counts = json.loads(line)
         known[name] = Scored(score_ppm, tuple(counts))
     missing = [model for model in models if model.name not in known]
     if missing:
+        log.write_text("".join(whole))  # without what a kill left of a line
         with log.open("a") as out, _child(work, setting) as child:
             assert child.stdin is not None
             assert child.stdout is not None
@@ -156,8 +158,8 @@ def _whole_lines(log: Path) -> list[str]:
 def difference(reference: dict[str, Scored], other: dict[str, Scored]) -> dict[str, float]:
     """How the scores of ``other`` differ from those of ``reference``, model by model.
 
-    ``changed`` models have another count somewhere. ``voxels`` is the largest share of a test set's
-    foreground, in parts per million, by which the counts of a model moved.
+    ``changed`` models have another count somewhere; ``voxels_max_ppm``: by how much all counts of a
+    model changed at most, in parts per million of its test set's foreground voxels.
     """
     ppm = sorted(abs(other[name].score_ppm - one.score_ppm) for name, one in reference.items())
     moved = [
