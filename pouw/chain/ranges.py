@@ -13,10 +13,10 @@ from pouw.events import Event
 from pouw.types import Address
 
 _WIDEST: Final = 50_000
-_FIRST: Final = 500
+_FIRST: Final = 100
 _BATCH: Final = 8
 _FEW_LOGS: Final = 500
-_MANY_LOGS: Final = 5_000
+_MANY_LOGS: Final = 2_000
 _WIDEN_AFTER: Final = 8
 _PLACES: Final = 1 << 32  # far more logs than a block can hold
 
