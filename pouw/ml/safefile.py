@@ -25,12 +25,11 @@ import numpy.typing as npt
 import torch
 
 from pouw.errors import ModelError, ModelTooLarge
-from pouw.parallel import in_order
+from pouw.parallel import computed_in_order
 
 MAX_HEADER_BYTES = 4 << 20
 _PREFIX_BYTES = 8
 _PIECE_VALUES = 1 << 18
-_THREADS = min(4, os.cpu_count() or 1)
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
 _METADATA = "__metadata__"
 _MAX_DEPTH = 8
@@ -137,7 +136,7 @@ def _fill(
     pieces = (
         (entry, first) for entry in entries for first in range(0, entry.values, _PIECE_VALUES)
     )
-    for _ in in_order(bring, pieces, threads=_THREADS):
+    for _ in computed_in_order(bring, pieces):
         pass
     for name, tensor in tensors.items():
         if plain[name].data_ptr() != tensor.data_ptr():

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 
 from pouw.errors import SealError
 from pouw.files import partial_file, write_at
-from pouw.parallel import in_order
+from pouw.parallel import computed_in_order
 from pouw.sealing.keys import check_key
 from pouw.sealing.layout import (
     CHUNK_BYTES,
@@ -153,6 +153,6 @@ def open_file(
                     write_at(plain, view, place.plain)
             return place.size
 
-        for size in in_order(open_chunk, range(reader.chunks)):
+        for size in computed_in_order(open_chunk, range(reader.chunks)):
             if on_bytes is not None:
                 on_bytes(size)

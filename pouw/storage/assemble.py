@@ -10,7 +10,7 @@ from pathlib import Path
 from pouw.errors import ContentError, ContentMismatch, ContentTooLarge
 from pouw.files import advice, partial_file, write_at
 from pouw.hashing import sha256
-from pouw.parallel import in_order
+from pouw.parallel import computed_in_order, in_order
 from pouw.storage.block import LEAF_BYTES, digest_of, within
 from pouw.storage.unixfs import Fetch, Link, leaves
 
@@ -21,12 +21,14 @@ def write_file(
     size: int,
     fetch: Fetch,
     *,
+    waits: bool = True,
     resume: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Fetch the file ``cid`` of exactly ``size`` bytes and give it the name ``destination``.
 
-    ``fetch`` returns verified blocks, whose bytes hold until the same thread fetches its next.
+    ``fetch`` returns verified blocks, whose bytes hold until the same thread fetches its next;
+    ``waits`` says whether it asks somebody for them.
     Only bytes of verified blocks are written, and never more than ``size``; the name appears when
     the last of them is on the disk. With ``resume``, leaves that an attempt before this one left
     behind are hashed instead of fetched; without, an error leaves nothing. ``progress`` is called
@@ -47,7 +49,8 @@ def write_file(
                 if progress is not None:
                     progress(link.size)
 
-            for _ in in_order(bring, enumerate(leaves(cid, size, named))):
+            each = in_order if waits else computed_in_order
+            for _ in each(bring, enumerate(leaves(cid, size, named))):
                 pass
     except OSError as error:
         raise ContentError(

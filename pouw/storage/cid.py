@@ -19,7 +19,7 @@ from typing import Protocol, Self
 from pouw.errors import ContentError
 from pouw.files import advice
 from pouw.hashing import raw_cid
-from pouw.parallel import in_order
+from pouw.parallel import computed_in_order, in_order
 from pouw.storage.block import LEAF_BYTES, cid_of_bytes, verify_block
 from pouw.storage.unixfs import WIDTH, Link, node_over
 
@@ -192,11 +192,13 @@ def hash_leaves(
     source: Leaves,
     on_leaf: Callable[[memoryview], bytes],
     on_node: Callable[[str, bytes], None] | None = None,
+    *,
+    waits: bool = True,
 ) -> Stored:
     """The root CID of the file ``source``, its leaves taken by several threads at a time.
 
     ``on_leaf`` gets the bytes of a leaf, which hold until it returns, and returns their sha2-256
-    digest.
+    digest; ``waits`` says whether it does more than compute.
     """
     hasher, size = FileHasher(on_node), source.bytes
 
@@ -204,7 +206,8 @@ def hash_leaves(
         data = source.leaf(index)
         return on_leaf(data), len(data)
 
-    for digest, length in in_order(take, range(max(1, -(-size // LEAF_BYTES)))):
+    each = in_order if waits else computed_in_order
+    for digest, length in each(take, range(max(1, -(-size // LEAF_BYTES)))):
         if length:
             hasher.add_leaf(digest, length)
     source.finish()
@@ -214,4 +217,4 @@ def hash_leaves(
 def cid_of_file(path: Path) -> str:
     """The root CID of the file ``path``; ContentError where it cannot be read."""
     with FileLeaves(path) as source:
-        return hash_leaves(source, lambda data: hashlib.sha256(data).digest()).cid
+        return hash_leaves(source, lambda data: hashlib.sha256(data).digest(), waits=False).cid

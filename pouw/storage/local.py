@@ -118,7 +118,7 @@ class LocalStore:
 
     def get_file(self, cid: str, destination: Path, size: int) -> None:
         """Write the file ``cid`` of exactly ``size`` bytes to ``destination``, whole or not."""
-        write_file(cid, destination, size, self.fetch)
+        write_file(cid, destination, size, self.fetch, waits=False)
 
     def has(self, cid: str) -> bool:
         """Whether every block of the file or document is here; leaves by length, not by hash."""
