@@ -1,18 +1,23 @@
-"""`pouw publisher publish --first`, from images to the pool, killed half-way included."""
+"""`pouw publisher publish`, from images to the pool: refused, killed half-way, run again."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
 import pytest
+from eth_account import Account
 
 from pouw.chain.reading import ArenaReader
 from pouw.cli.main import main
 from pouw.errors import ChainUnavailable
+from pouw.journal import Journal
+from pouw.roles.drafts import TASKS
 from pouw.types import TaskId
 
 
@@ -40,6 +45,20 @@ def scans(folder: Path) -> Path:
     return root
 
 
+def unplugged(*_: object) -> NoReturn:
+    raise ChainUnavailable("the cable was pulled")
+
+
+def words_for(folder: str = "scans", *more: str, reward: str = "1ether") -> list[str]:
+    words = ["publisher", "publish", folder, "--reward", reward, "--minimum", "0.8"]
+    return [*words, "--dims", "2", "--data-will-be-public", "--json", *more]
+
+
+def drafts(folder: Path) -> dict[str, dict[str, Any]]:
+    with Journal(folder / "home" / "journal.sqlite") as journal:
+        return dict(journal.items(TASKS))
+
+
 def test_publish__first_and_killed_after_it_was_sent__run_again_is_the_same_task(
     arena: str,
     scans: Path,
@@ -47,11 +66,7 @@ def test_publish__first_and_killed_after_it_was_sent__run_again_is_the_same_task
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unplugged(*_: object) -> NoReturn:
-        raise ChainUnavailable("the cable was pulled")
-
-    words = ["publisher", "publish", "scans", "--reward", "1ether", "--minimum", "0.8", "--first"]
-    words += ["--dims", "2", "--data-will-be-public", "--json"]
+    words = words_for("scans", "--first")
     with monkeypatch.context() as cable:
         cable.setattr("pouw.chain.tx.Sender.wait", unplugged)
         assert main(words) == 1
@@ -63,3 +78,158 @@ def test_publish__first_and_killed_after_it_was_sent__run_again_is_the_same_task
     task = reader.task(TaskId(1))
     assert (task.first, task.min_score, task.reward) == (True, 800_000, 10**18)
     assert reader.state().tasks == 1
+
+
+def test_publish__killed_after_it_was_sent__other_terms_are_refused_once(
+    arena: str,
+    scans: Path,
+    folder: Path,
+    rpc: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as cable:
+        cable.setattr("pouw.chain.tx.Sender.wait", unplugged)
+        assert main(words_for()) == 1
+    assert [value["sent"] for value in drafts(folder).values()] == [True]
+    capsys.readouterr()
+
+    assert main(words_for(reward="2ether")) == 1
+    refusal = json.loads(capsys.readouterr().out)
+    assert "published task 1" in refusal["error"]
+    assert "pouw publisher cancel 1" in refusal["hint"]
+    assert ArenaReader.open(rpc, arena).state().tasks == 1
+
+    assert main(words_for(reward="2ether")) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == 2
+
+
+@pytest.fixture
+def refused(
+    arena: str, scans: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, dict[str, Any]]:
+    """The draft of a publication that ended after sealing and before its transaction."""
+    with monkeypatch.context() as cable:
+        cable.setattr("pouw.chain.arena.ArenaClient.publish", unplugged)
+        cable.setattr("pouw.roles.drafts.Drafts.mark_sent", unplugged)
+        assert main(words_for()) == 1
+    left = drafts(folder)
+    assert [value["task_id"] for value in left.values()] == [None]
+    return left
+
+
+def test_publish__same_request_again__takes_up_what_was_sealed_and_says_so(
+    refused: dict[str, dict[str, Any]],
+    folder: Path,
+    rpc: str,
+    arena: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(words_for(reward="2ether")) == 0
+
+    shown = capsys.readouterr().err
+    assert "taking up what was sealed on " in shown
+    assert f"from {folder / 'scans'}" in shown
+    task = ArenaReader.open(rpc, arena).task(TaskId(1))
+    assert [task.spec_digest.hex()] == list(refused)
+    assert task.reward == 2 * 10**18
+
+
+def test_publish__image_corrected__is_sealed_afresh_and_the_old_given_up(
+    refused: dict[str, dict[str, Any]],
+    folder: Path,
+    rpc: str,
+    arena: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = folder / "scans/imagesTr/Tr0_0000.nii.gz"
+    after = nibabel.load(folder / "scans/imagesTr/Tr1_0000.nii.gz")
+    time_ns = before.stat().st_mtime_ns
+    nibabel.save(after, before)
+    os.utime(before, ns=(time_ns, time_ns))
+
+    assert main(words_for()) == 0
+
+    assert "gave up what was sealed on " in capsys.readouterr().err
+    published = ArenaReader.open(rpc, arena).task(TaskId(1)).spec_digest.hex()
+    assert published not in refused
+    assert list(drafts(folder)) == [published]
+    kept = {path.name for path in (folder / "pouw-store" / "pins").iterdir()}
+    assert not kept & set(next(iter(refused.values()))["cids"])
+
+
+@pytest.mark.parametrize(
+    "more", [("--licence", "CC0"), ("--network", "segresnet"), ("--provenance", "none")]
+)
+def test_publish__other_option__is_sealed_afresh(
+    refused: dict[str, dict[str, Any]], rpc: str, arena: str, more: tuple[str, str]
+) -> None:
+    assert main(words_for("scans", *more)) == 0
+    assert ArenaReader.open(rpc, arena).task(TaskId(1)).spec_digest.hex() not in refused
+
+
+def test_publish__other_folder_of_the_same_name__is_not_what_was_sealed_before(
+    refused: dict[str, dict[str, Any]],
+    scans: Path,
+    folder: Path,
+    rpc: str,
+    arena: str,
+) -> None:
+    other = folder / "elsewhere" / "scans"
+    shutil.copytree(scans, other)
+    (other / "imagesTr/Tr3_0000.nii.gz").unlink()
+    (other / "labelsTr/Tr3.nii.gz").unlink()
+
+    assert main(words_for(str(other))) == 0
+
+    published = ArenaReader.open(rpc, arena).task(TaskId(1)).spec_digest.hex()
+    assert published not in refused
+    assert set(drafts(folder)) == {published, *refused}
+
+
+def test_publish__draft_that_may_have_been_sent__is_never_given_up(
+    refused: dict[str, dict[str, Any]], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Journal(folder / "home" / "journal.sqlite") as journal:
+        for key, value in refused.items():
+            journal.put(TASKS, key, {**value, "sent": True})
+
+    assert main(words_for("scans", "--licence", "CC0")) == 0
+
+    assert set(refused) < set(drafts(folder))
+    assert "keeps what was sealed" in capsys.readouterr().err
+
+
+def test_publish__draft_of_an_older_release__does_not_stand_in_the_way(
+    refused: dict[str, dict[str, Any]], folder: Path, rpc: str, arena: str
+) -> None:
+    old = ("test_key", "title", "task_id")
+    with Journal(folder / "home" / "journal.sqlite") as journal:
+        for key, value in refused.items():
+            journal.put(TASKS, key, {name: value[name] for name in old})
+
+    assert main(words_for()) == 0
+
+    published = ArenaReader.open(rpc, arena).task(TaskId(1)).spec_digest.hex()
+    assert set(drafts(folder)) == {published, *refused}
+
+
+@pytest.mark.parametrize("poor", [False, True])
+def test_publish__what_cannot_be_paid__is_refused_before_anything_is_read(
+    arena: str, folder: Path, poor: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "scans").mkdir()
+    words = words_for() if poor else words_for(reward="0.001ether")
+    if poor:
+        stranger = Account.encrypt(Account.create().key, "correct horse", iterations=1024)
+        (folder / "poor.json").write_text(json.dumps(stranger))
+        words += ["--keystore", "poor.json"]
+
+    assert main(words) == 1
+
+    refusal = json.loads(capsys.readouterr().out)
+    if poor:
+        assert "needs 1.1 ether plus gas, has 0 ether" in refusal["error"]
+    else:
+        assert "0.001 ether" in refusal["error"]
+        assert "offer at least 0.01 ether" in refusal["hint"]
