@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pouw.archive import Limits, unpack
 from pouw.documents import Archive, Manifest, TaskSpec
-from pouw.errors import ContentTooLarge, DataError
+from pouw.errors import ContentNotFound, ContentTooLarge, DataError
 from pouw.hashing import data_key_of, raw_cid
 from pouw.ml.layout import Dataset, read_dataset
 from pouw.sealing import check_key, open_file
@@ -20,12 +22,14 @@ MAX_ARCHIVE_FILES = 1_000_000
 
 def fetch_spec(store: Store, digest: bytes) -> TaskSpec:
     """The TaskSpec with that sha2-256 digest."""
-    return TaskSpec.parse(store.get_bytes(raw_cid(digest)))
+    with _served_by("publisher"):
+        return TaskSpec.parse(store.get_bytes(raw_cid(digest)))
 
 
 def fetch_manifest(store: Store, digest: bytes) -> Manifest:
     """The Manifest with that sha2-256 digest."""
-    return Manifest.parse(store.get_bytes(raw_cid(digest)))
+    with _served_by("miner"):
+        return Manifest.parse(store.get_bytes(raw_cid(digest)))
 
 
 def fetch_archive(store: Store, archive: Archive, folder: Path) -> Path:
@@ -38,7 +42,8 @@ def fetch_archive(store: Store, archive: Archive, folder: Path) -> Path:
     sealed = folder / f"{archive.cid}.sealed"
     if not sealed.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        store.get_file(archive.cid, sealed, archive.bytes)
+        with _served_by("publisher"):
+            store.get_file(archive.cid, sealed, archive.bytes)
     return sealed
 
 
@@ -87,3 +92,16 @@ def _check_dataset(dataset: Dataset, spec: TaskSpec, kind: Literal["train", "tes
             f"the {kind} archive has channels {dataset.channels} and labels {dataset.labels}, "
             f"the spec {spec.channels} and {spec.labels}"
         )
+
+
+@contextmanager
+def _served_by(role: Literal["publisher", "miner"]) -> Iterator[None]:
+    """Say whose place to name where content is missing: no store knows who should have it."""
+    try:
+        yield
+    except ContentNotFound as error:
+        raise ContentNotFound(
+            str(error),
+            cid=error.cid,
+            hint=f"name where the {role} serves it: --store pouw-store,http://{role.upper()}:8088",
+        ) from error
