@@ -6,9 +6,11 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from pouw.errors import ConfigError
 from pouw.ml.requests import ScoringRequest, Snapshot
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.feed import Feed
+from pouw.roles.means import check_means
 from pouw.roles.processes import ScoringProcess
 from pouw.roles.submission import Submission, Submissions
 from pouw.roles.trainer import MinerOptions, Trainer
@@ -113,6 +115,7 @@ class Miner:
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
         self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+        self._look_at_means()
 
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
@@ -141,6 +144,14 @@ class Miner:
     def claim_of(self, measured_ppm: int) -> int:
         """What to claim for a model that this machine measured at ``measured_ppm``."""
         return max(0, measured_ppm - self._options.margin_ppm)
+
+    def _look_at_means(self) -> None:
+        """Warn while there is time: the bond is due with the reveal, after all the training."""
+        arena = self._setup.arena
+        try:
+            check_means(arena, arena.parameters().miner_bond)
+        except ConfigError as error:
+            self._setup.warn(f"cannot leave the miner's bond: {error}", hint=error.hint)
 
     def _progress(self, view: View) -> Progress:
         number, task = RoundNumber(view.state.rounds), view.task

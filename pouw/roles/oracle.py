@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pouw.documents import Judged, Replay, TaskSpec
 from pouw.errors import (
+    ConfigError,
     ContentNotFound,
     DataError,
     DocumentError,
-    PouwError,
     ProcessError,
     SealError,
 )
@@ -65,9 +65,13 @@ def decide(view: View, *, voted: bool, outcome: Judgement | None, credit: int) -
 
 
 class Oracle:
-    """One member of the committee; idempotent, resumable after a kill at any moment."""
+    """One member of the committee; idempotent, resumable after a kill at any moment.
+
+    ConfigError where the account is none.
+    """
 
     def __init__(self, setup: Setup, options: OracleOptions, *, inline: bool = False) -> None:
+        check_member(setup.arena.parameters().oracles, setup.arena.sender.address)
         self._setup = setup
         self._options = options
         self._errands = Errands(setup, inline=inline)
@@ -358,9 +362,9 @@ def _from_answer(event: Revealed, answer: ScoringAnswer) -> Judged:
 
 
 def check_member(oracles: tuple[Address, ...], address: Address) -> None:
-    """PouwError where ``address`` is not of the committee."""
+    """ConfigError where ``address`` is not of the committee."""
     if address not in oracles:
-        raise PouwError(
+        raise ConfigError(
             f"{address} is not of this arena's committee",
             hint="use the keystore of one of: " + ", ".join(oracles),
         )

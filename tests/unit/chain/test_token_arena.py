@@ -14,8 +14,9 @@ from pouw.chain.accounts import dev_account
 from pouw.chain.arena import ArenaClient, deploy
 from pouw.chain.rpc import Endpoint
 from pouw.chain.tx import Call, Sender
-from pouw.errors import Reverted
+from pouw.errors import ConfigError, Reverted
 from pouw.hashing import keccak
+from pouw.roles.means import check_means
 from pouw.types import Address, Parameters
 
 ROOT = Path(__file__).parents[3]
@@ -63,7 +64,10 @@ def test_publish__in_a_token_arena__approves_exactly_and_sends_no_ether(
     )
     with pytest.raises(Reverted):
         client.publish(b"\x01" * 32, b"\x02" * 32, 0, REWARD)
+    with pytest.raises(ConfigError, match=f"needs {money} of the token {token} .* has 0 of"):
+        check_means(client, money)
     sender.transact(Call("mint", token, mint))
+    check_means(client, money)
     client.publish(b"\x01" * 32, b"\x02" * 32, 0, REWARD)
     assert _balance(endpoint, token, client.address) == money
     assert _balance(endpoint, token, sender.address) == 0

@@ -120,6 +120,28 @@ def test_oracle_run_once__in_an_idle_arena__waits(
     assert run(capsys, "oracle", "status")["doing"] == "wait"
 
 
+def test_oracle_run__account_outside_the_committee__is_refused_and_names_its_members(
+    arena: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["oracle", "run", "--once"]) == 1
+
+    shown = capsys.readouterr().err
+    assert f"{dev_account(0).address} is not of this arena's committee" in shown
+    assert ORACLE in shown.split("hint")[1]
+
+
+def test_miner_run__account_that_cannot_leave_the_bond__is_warned_at_the_start(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = Account.encrypt(Account.create().key, "correct horse", iterations=1024)
+    (folder / "poor.json").write_text(json.dumps(stranger))
+
+    assert main(["miner", "run", "--once", "--keystore", "poor.json"]) == 0
+    assert "needs 0.01 ether plus gas, has 0 ether" in capsys.readouterr().err
+    assert main(["miner", "run", "--once"]) == 0
+    assert "plus gas" not in capsys.readouterr().err
+
+
 def test_audit__of_an_arena_without_rounds__agrees_and_writes_its_report(
     arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
