@@ -1,4 +1,4 @@
-"""``pouw status``, ``pouw deploy``, and the calls that anybody may make."""
+"""``pouw deploy``, and the calls that anybody may make."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def deploy(
     block = arena.deployment_block(before)
     call.output.result(
         {"arena": arena.address, "from_block": block, "chain_id": arena.chain_id},
-        f"arena {arena.address} on chain {arena.chain_id}\n"
-        f'pouw.toml: arena = "{arena.address}", from_block = {block}',
+        f"# Arena on chain {arena.chain_id}; in pouw.toml:\n"
+        f'arena = "{arena.address}"\nfrom_block = {block}',
     )
 
 

@@ -13,7 +13,8 @@ from pouw.cli.options import Call, example, settings_options
 
 @click.command(
     epilog=example(
-        "pouw devnet --data my-chain --port 8545", "pouw devnet --data demo/latest/chain"
+        "pouw devnet --data my-chain --port 8545",
+        'pouw devnet --data "$(ls -d demo/*/chain | tail -1)"  # that of the last `make demo`',
     )
 )
 @settings_options()

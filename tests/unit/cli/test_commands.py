@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def test_deploy__windows_and_committee__are_those_asked_for(arena: str, rpc: str
     assert parameters.oracles == (ORACLE,)
     assert parameters.threshold == 1
     assert parameters.min_reward == 10**16
+
+
+def test_deploy__as_text__is_what_goes_into_the_settings_file(
+    folder: Path, rpc: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--oracle", ORACLE, "--phase1", "60"]) == 0
+
+    settings = tomllib.loads(capsys.readouterr().out)
+    assert set(settings) == {"arena", "from_block"}
+    assert ArenaReader.open(rpc, settings["arena"]).deployment_block() == settings["from_block"]
 
 
 def test_deploy__senseless_parameters__are_refused_by_the_contract(
