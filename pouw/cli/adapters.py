@@ -120,10 +120,15 @@ def setup_for(settings: Settings) -> Iterator[Setup]:
         )
 
 
-def observer_for(settings: Settings) -> Observer:
-    """What a node is given: it looks on and needs no account."""
+def observer_for(settings: Settings, *, reads_store: bool = False) -> Observer:
+    """What a node is given: it looks on and needs no account.
+
+    With ``reads_store``, ConfigError as ``check_places`` has it.
+    """
     from pouw.roles.base import Observer
 
+    if reads_store:
+        check_places(settings.store)
     arena = open_reader(settings)
     return Observer(
         arena=arena,
@@ -132,6 +137,21 @@ def observer_for(settings: Settings) -> Observer:
         confirmations=settings.confirmations,
         from_block=first_block(settings, arena),
     )
+
+
+def check_places(places: tuple[str, ...]) -> None:
+    """ConfigError where a folder to read from is absent: made empty, it would look healthy.
+
+    The first place may be made where others follow it: what is fetched from them is kept there.
+    """
+    first, *others = places
+    for place in others or (first,):
+        if is_folder(place) and not Path(place).is_dir():
+            raise ConfigError(
+                f"there is no store at {place}",
+                hint="--store names where the content is: a folder, ipfs:ADDRESS or the URL of a "
+                "gateway",
+            )
 
 
 def open_store(settings: Settings) -> Store:

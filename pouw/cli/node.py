@@ -88,7 +88,7 @@ def audit(
     scoring = OracleOptions(processes=options["processes"], ray=options["ray"])
     chosen = AuditOptions(options["rescore"], first, options["provenance"], scoring)
     with bar() as progress:
-        report = audit_rounds(observer_for(call.settings), chosen, progress)
+        report = audit_rounds(observer_for(call.settings, reads_store=True), chosen, progress)
     document = report.to_json()
     if out is not None:
         out.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

@@ -54,7 +54,7 @@ def verify(
     from pouw.roles.verification import VerifyOptions, verify
 
     found = verify(
-        observer_for(call.settings),
+        observer_for(call.settings, reads_store=True),
         VerifyOptions(number=number, miner=miner, segments=segments),
         lambda stage, done, total: call.output.notice(f"{stage} ({done} of {total})"),
     )

@@ -44,7 +44,7 @@ def prune(call: Call, keep: str, margin: int | None, dry_run: bool, grace: int) 
     from pouw.ledger.pruning import Keep
     from pouw.roles.prune import carry_out, plan
 
-    observer = observer_for(call.settings)
+    observer = observer_for(call.settings, reads_store=True)
     pruning = plan(observer, Keep(keep), HIGH_ACCURACY_MARGIN_PPM if margin is None else margin)
     if not dry_run:
         store = local_store(call.settings)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pouw.cli.adapters import local_store, open_store
+from pouw.cli.adapters import check_places, local_store, open_store
 from pouw.cli.loop import ending_by_signals
 from pouw.cli.options import Call, example, settings_options
 from pouw.errors import ContentNotFound, ContentTooLarge
 
 if TYPE_CHECKING:
     from pouw.storage.cid import Leaves
+    from pouw.storage.store import Store
 
 DEFAULT_PORT: Final = 8088
 MAX_CONNECTIONS: Final = 1024
@@ -78,7 +79,7 @@ def get(call: Call, cid: str, output: Path | None, max_bytes: int) -> None:
     from pouw.storage.assemble import write_file
     from pouw.storage.unixfs import file_bytes
 
-    places, target = open_store(call.settings), output or Path(cid)
+    places, target = _existing(call), output or Path(cid)
     size = file_bytes(cid, places.get_block)
     if size > max_bytes:
         raise ContentTooLarge(
@@ -100,7 +101,7 @@ def get(call: Call, cid: str, output: Path | None, max_bytes: int) -> None:
 @_CID
 def pin(call: Call, cid: str) -> None:
     """Keep CID in the first place of --store, fetching what it lacks from the others."""
-    open_store(call.settings).pin(cid)
+    _existing(call).pin(cid)
     call.output.result({"cid": cid, "pinned": True}, f"{cid} pinned")
 
 
@@ -109,7 +110,7 @@ def pin(call: Call, cid: str) -> None:
 @_CID
 def unpin(call: Call, cid: str) -> None:
     """Let CID go from the first place of --store at its next collection."""
-    open_store(call.settings).unpin(cid)
+    _existing(call).unpin(cid)
     call.output.result({"cid": cid, "pinned": False}, f"{cid} unpinned")
 
 
@@ -117,7 +118,7 @@ def unpin(call: Call, cid: str) -> None:
 @settings_options("store")
 def list_pins(call: Call) -> None:
     """List what is pinned in the first place of --store, with its size."""
-    places = open_store(call.settings)
+    places = _existing(call)
     rows = [{"cid": cid, "bytes": _size(cid, places.get_block)} for cid in sorted(places.pins())]
     lines = [f"{row['cid']}  {'missing' if row['bytes'] is None else row['bytes']}" for row in rows]
     call.output.result({"pins": rows}, "\n".join(lines) or "nothing is pinned")
@@ -134,7 +135,7 @@ def verify(context: click.Context, call: Call, cids: tuple[str, ...]) -> None:
     """
     from pouw.storage.check import faults
 
-    places = open_store(call.settings)
+    places = _existing(call)
     chosen = cids or tuple(sorted(places.pins()))
     found = []
     with _bar("verify", len(chosen)) as advance:
@@ -164,6 +165,7 @@ def gc(call: Call, grace: int) -> None:
 
     A daemon collects by itself, or by `ipfs repo gc`.
     """
+    check_places(call.settings.store[:1])
     removed = local_store(call.settings).gc(grace)
     call.output.result({"removed_blocks": removed}, f"{removed} blocks removed")
 
@@ -207,6 +209,12 @@ def serve(call: Call, host: str, port: int, connections: int, while_stdin_open: 
                 {"url": server.url}, f"serving {server.store.directory} at {server.url}"
             )
             ending.wait()
+
+
+def _existing(call: Call) -> Store:
+    """The places of --store, for whoever has nothing to put there; ConfigError where one is not."""
+    check_places(call.settings.store)
+    return open_store(call.settings)
 
 
 class _Counted:

@@ -156,11 +156,24 @@ def test_miner_run__account_that_cannot_leave_the_bond__is_warned_at_the_start(
 def test_audit__of_an_arena_without_rounds__agrees_and_writes_its_report(
     arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (folder / "pouw-store").mkdir()
     document = run(capsys, "node", "audit", "--out", "audit.json")
 
     assert document["rounds"] == []
     assert document["exit_code"] == 0
     assert json.loads((folder / "audit.json").read_text()) == document
+
+
+@pytest.mark.parametrize("command", [("audit",), ("prune", "--keep", "best")])
+def test_node__store_that_is_not_there__is_refused_and_not_made(
+    arena: str, folder: Path, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["node", *command, "--store", "typo"]) == 1
+
+    shown = capsys.readouterr().err
+    assert "there is no store at typo" in shown
+    assert "--store names" in shown
+    assert not (folder / "typo").exists()
 
 
 def test_compare__two_kept_chains__names_the_one_to_follow_and_why(

@@ -92,6 +92,32 @@ def test_store_gc__first_place_is_no_folder__says_so(
     assert "--store FOLDER" in answer["hint"]
 
 
+@pytest.mark.parametrize(
+    ("command", "places"),
+    [
+        ("verify", "nostore"),
+        ("verify", "content,nostore"),
+        ("ls", "nostore"),
+        ("gc", "nostore"),
+        ("get", "nostore"),
+        ("get", "content,nostore"),
+        ("pin", "nostore"),
+        ("unpin", "nostore"),
+    ],
+)
+def test_store__folder_that_is_not_there__is_refused_and_not_made(
+    source: Path, command: str, places: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cid = run(capsys, "add", "source")["cid"]
+    words = (command,) if command in ("verify", "ls", "gc") else (command, cid)
+
+    answer = run(capsys, *words, code=1, places=places)
+
+    assert answer["error"] == "there is no store at nostore"
+    assert "--store names" in answer["hint"]
+    assert not Path("nostore").exists()
+
+
 def test_store_serve__as_a_process__serves_pin_and_get_and_ends_by_a_signal(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
