@@ -27,8 +27,13 @@ class Call:
 
 
 _PATH: Final = click.Path(path_type=Path)
+_DEFAULT: Final = Settings()
 _SETTINGS: Final[dict[str, Callable[[Command], Command]]] = {
-    "rpc": click.option("--rpc", metavar="URL", help="JSON-RPC endpoint of the chain."),
+    "rpc": click.option(
+        "--rpc",
+        metavar="URL",
+        help=f"JSON-RPC endpoint of the chain (default: {_DEFAULT.rpc}).",
+    ),
     "arena": click.option("--arena", type=ADDRESS, help="Address of the arena's contract."),
     "from_block": click.option(
         "--from-block",
@@ -38,19 +43,27 @@ _SETTINGS: Final[dict[str, Callable[[Command], Command]]] = {
     "confirmations": click.option(
         "--confirmations",
         type=click.IntRange(min=0),
-        help="Blocks that make one count: itself and those on it.",
+        help="Act on a block once so many blocks, itself included, confirm it "
+        f"(default: {_DEFAULT.confirmations}).",
     ),
     "max_fee_gwei": click.option(
         "--max-fee-gwei",
         type=click.IntRange(min=1),
-        help="Most that a unit of gas may cost; fees are raised so far to meet a deadline.",
+        help="Most that a unit of gas may cost; fees are raised so far to meet a deadline "
+        f"(default: {_DEFAULT.max_fee_gwei}).",
     ),
     "store": click.option(
         "--store",
         metavar="PLACES",
-        help="Public content: folder, ipfs:ADDRESS or URL of a gateway; with commas, ours first.",
+        help="Public content: folder, ipfs:ADDRESS or URL of a gateway; with commas, ours first "
+        f"(default: {','.join(_DEFAULT.store)} below the current folder).",
     ),
-    "home": click.option("--home", type=_PATH, help="Private folder: journal, unrevealed models."),
+    "home": click.option(
+        "--home",
+        type=_PATH,
+        help="Private folder: journal, unrevealed models "
+        f"(default: ~/{_DEFAULT.home.relative_to(Path.home())}).",
+    ),
     "keystore": click.option(
         "--keystore",
         type=_PATH,

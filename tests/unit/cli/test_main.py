@@ -9,6 +9,7 @@ import pytest
 from pouw.chain.accounts import load_keystore
 from pouw.cli.crash import write_traceback
 from pouw.cli.main import cli, main
+from pouw.config import read_settings
 from pouw.errors import ChainUnavailable
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -43,6 +44,23 @@ def test_help__of_every_command__shows_an_example_and_json(
     assert "Example:" in shown
     assert f"pouw {' '.join(words)}" in shown.split("Example:")[1]
     assert "--json" in shown
+
+
+def test_help__of_a_role__shows_what_counts_where_nothing_is_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["miner", "run", "--help"]) == 0
+
+    shown = " ".join(capsys.readouterr().out.split())
+    defaults = read_settings({}, {}, tmp_path)
+    for option, default in {
+        "--rpc": defaults.rpc,
+        "--confirmations": defaults.confirmations,
+        "--max-fee-gwei": defaults.max_fee_gwei,
+        "--store": f"{defaults.store[0]} below the current folder",
+        "--home": "~/.pouw",
+    }.items():
+        assert f"(default: {default})" in shown.split(f" {option} ")[1].split(" --")[0]
 
 
 def test_help__imports_nothing_heavy() -> None:
