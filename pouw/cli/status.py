@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,10 @@ def _title(settings: Settings, task: Task) -> str | None:
 
 
 def next_step(view: View, own: Own | None) -> str:
-    """What the user can do next, in one sentence; what pays comes first."""
+    """What the user can do next, in one sentence; what loses money comes first, then what pays."""
+    duty = _duty(view, own.account) if own else None
+    if duty:
+        return duty
     state = own.entry.state if own and own.entry else EntryState.NONE
     live = view.live is not None
     if own and own.credit_wei:
@@ -151,6 +155,27 @@ def next_step(view: View, own: Own | None) -> str:
         case Phase.DECIDED:
             return "`pouw finalize` closes the round and credits everybody"
     return "nothing: wait for the next boundary"
+
+
+def _duty(view: View, account: Address) -> str | None:
+    """What the publisher of the selected or the live task must not miss; None for all others."""
+    selected, task, at = view.selected, view.task, view.deadlines
+    if selected and selected.publisher == account and view.opens and view.closes:
+        what, begins, ends = "release the data key", view.opens, view.closes
+    elif task and task.publisher == account and view.live and at and not view.live.opened:
+        what, begins, ends = "open the test set", at.t1, at.t2
+    else:
+        return None
+    if view.now >= ends:
+        return None
+    return (
+        f"`pouw publisher run` must keep running: it must {what} between {_moment(begins)} and "
+        f"{_moment(ends)}, or the bond is lost"
+    )
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _page(document: dict[str, Any]) -> RenderableType:

@@ -20,6 +20,7 @@ from pouw.types import (
 )
 
 ME = Address("0x" + "11" * 20)
+PUBLISHER = Address("0x" + "33" * 20)
 PARAMETERS = Parameters(
     asset=ZERO_ADDRESS,
     phase1=100,
@@ -38,7 +39,17 @@ PARAMETERS = Parameters(
     arbiter=ZERO_ADDRESS,
 )
 TASK = Task(
-    TaskId(1), ME, 0, RoundNumber(1), False, False, 1, TaskId(0), TaskId(0), ZERO_WORD, ZERO_WORD
+    TaskId(1),
+    PUBLISHER,
+    0,
+    RoundNumber(1),
+    False,
+    False,
+    1,
+    TaskId(0),
+    TaskId(0),
+    ZERO_WORD,
+    ZERO_WORD,
 )
 ROUND = Round(
     number=RoundNumber(1),
@@ -59,6 +70,14 @@ ROUND = Round(
     header=ZERO_WORD,
 )
 OWN = Own(ME, None, 0, is_oracle=False)
+RELEASE = (
+    "`pouw publisher run` must keep running: it must release the data key between "
+    "1970-01-01 00:17:10 UTC and 1970-01-01 00:17:20 UTC, or the bond is lost"
+)
+OPEN = (
+    "`pouw publisher run` must keep running: it must open the test set between "
+    "1970-01-01 00:18:20 UTC and 1970-01-01 00:18:30 UTC, or the bond is lost"
+)
 
 
 def idle(now: int = 0) -> View:
@@ -101,6 +120,27 @@ def entry(state: EntryState) -> Own:
 )
 def test_next_step__names_what_helps_now(view: View, own: Own | None, expected: str) -> None:
     assert expected in next_step(view, own)
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (selected(1000), RELEASE),
+        (selected(1039), RELEASE),
+        (selected(1040), "`pouw sync` drops"),
+        (live(1050), OPEN),
+        (live(1109), OPEN),
+        (live(1105, opened=True), "nothing"),
+        (live(1110), "pouw finalize"),
+    ],
+)
+def test_next_step__of_the_publisher__is_the_key_that_its_bond_depends_on(
+    view: View, expected: str
+) -> None:
+    publisher = Own(PUBLISHER, None, 0, is_oracle=False)
+    assert expected in next_step(view, publisher)
+    if expected in (RELEASE, OPEN):
+        assert next_step(view, replace(publisher, credit_wei=1, is_oracle=True)) == expected
 
 
 def test_next_step__round_closed_after_a_reveal__settles_the_bond() -> None:
