@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from pouw.chain.logs import LogAnswer, RawLog, event_of, raw_logs
@@ -22,6 +22,7 @@ _PLACES: Final = 1 << 32  # far more logs than a block can hold
 
 Range = tuple[int, int]
 Answer = list[LogAnswer] | EndpointRefused | EndpointSlow | None
+Reading = Callable[[], Sequence[Answer]]
 
 
 def read_events(endpoint: Endpoint, arena: Address, from_block: int, to_block: int) -> list[Event]:
@@ -43,7 +44,7 @@ class LogReader:
     A range that is refused, not answered in time, or full of logs, is halved for the next ones;
     after a row of answers they are twice as wide again. So memory is bounded however long the
     history. Several ranges go in one batch where logs are few and the endpoint takes batches. The
-    next answer is on its way while one is decoded.
+    endpoint makes the next answer while one is decoded.
     """
 
     def __init__(self, endpoint: Endpoint, arena: Address, width: int = _FIRST) -> None:
@@ -61,14 +62,14 @@ class LogReader:
             return
         with ThreadPoolExecutor(max_workers=1) as beside:
             ranges = self._ranges(first, last)
-            asked = beside.submit(self._ask, ranges)
+            asked = beside.submit(self._send, ranges)
             while ranges:
-                taken = self._taken(ranges, asked.result())
+                taken = self._taken(ranges, self._answers(ranges, asked))
                 if taken:
                     first = taken[-1][0][1] + 1
                 ranges = self._ranges(first, last)
                 if ranges:
-                    asked = beside.submit(self._ask, ranges)
+                    asked = beside.submit(self._send, ranges)
                 for wanted, answer in taken:
                     yield wanted[1], self._checked(wanted, answer)
 
@@ -95,19 +96,23 @@ class LogReader:
             self._adapt(len(answer))
         return taken
 
-    def _ask(self, ranges: list[Range]) -> Sequence[Answer]:
-        """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
+    def _send(self, ranges: list[Range]) -> Reading:
         queries = [
             [{"address": self._arena, "fromBlock": hex(first), "toBlock": hex(last)}]
             for first, last in ranges
         ]
-        if len(queries) > 1:
-            try:
-                return self._endpoint.request_many("eth_getLogs", queries, list[LogAnswer])
-            except (EndpointRefused, EndpointSlow):
-                self._batch, self._batches = 1, False
+        return self._endpoint.send_many("eth_getLogs", queries, list[LogAnswer])
+
+    def _answers(self, ranges: list[Range], asked: Future[Reading]) -> Sequence[Answer]:
+        """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
         try:
-            return self._endpoint.request_many("eth_getLogs", queries[:1], list[LogAnswer])
+            return asked.result()()
+        except (EndpointRefused, EndpointSlow) as refused:
+            if len(ranges) == 1:
+                return [refused]
+        self._batch, self._batches = 1, False
+        try:
+            return self._send(ranges[:1])()
         except (EndpointRefused, EndpointSlow) as refused:
             return [refused]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -87,7 +87,7 @@ class Endpoint:
         broken connection is tried once more: every request here may be repeated, a raw
         transaction too.
         """
-        return self._result(self._ask(method, _request(0, method, params), _ANYTHING))
+        return self._result(self._send(method, _request(0, method, params), _ANYTHING)())
 
     def request_many(
         self, method: str, calls: Sequence[Sequence[Any]], kind: type[Result]
@@ -97,29 +97,55 @@ class Endpoint:
         A single request goes as itself. Every result is a ``kind``, ChainUnavailable where one is
         not. EndpointRefused is raised where the endpoint refuses the batch as a whole.
         """
+        return self.send_many(method, calls, kind)()
+
+    def send_many(
+        self, method: str, calls: Sequence[Sequence[Any]], kind: type[Result]
+    ) -> Callable[[], list[Result | EndpointRefused | None]]:
+        """As ``request_many`` until the answer begins: what is returned reads and checks it.
+
+        So another thread can wait for an answer, and does not contend for the interpreter while
+        one is read.
+        """
         expected: Any = _answer(kind)
         if len(calls) == 1:
-            one = self._ask(method, _request(0, method, calls[0]), expected)
-            return [self._result_or_refusal(one)]
+            one = self._send(method, _request(0, method, calls[0]), expected)
+            return lambda: [self._result_or_refusal(one())]
         batch = [_request(place, method, params) for place, params in enumerate(calls)]
-        answers = self._ask(method, batch, expected | list[expected])
+        several = self._send(method, batch, expected | list[expected])
+        return lambda: self._in_order(several(), len(calls))
+
+    def _in_order(self, answers: Any, number: int) -> list[Any]:
+        """The results of a batch in the order of its requests."""
         if not isinstance(answers, list):
             self._result(answers)
             raise self._unavailable("answers a batch with one result")
         # The order of a batch's answers is the endpoint's own.
         by_place = {answer.id: answer for answer in answers if isinstance(answer.id, int)}
-        if len(answers) != len(calls) or by_place.keys() != set(range(len(calls))):
+        if len(answers) != number or by_place.keys() != set(range(number)):
             raise self._unavailable("answers other requests than it was asked")
-        return [self._result_or_refusal(by_place[place]) for place in range(len(calls))]
+        return [self._result_or_refusal(by_place[place]) for place in range(number)]
 
-    def _ask(self, method: str, content: Any, kind: Any) -> Any:
+    def _send(self, method: str, content: Any, kind: Any) -> Callable[[], Any]:
+        """Send ``content``; what is returned reads the answer, a ``kind``."""
         body = json.dumps(content).encode()
         with self._explained():
             try:
-                answer = self._post(body)
+                response = self._post(body)
             except requests.ConnectionError:
-                time.sleep(_PAUSE_SECONDS)
-                answer = self._post(body)
+                response = self._post_again(body)
+
+        def answer() -> Any:
+            with self._explained():
+                try:
+                    found = self._read(response)
+                except requests.ConnectionError:
+                    found = self._read(self._post_again(body))
+            return self._parsed(method, found, kind)
+
+        return answer
+
+    def _parsed(self, method: str, answer: bytes, kind: Any) -> Any:
         try:
             return msgspec.json.decode(_shallow(answer) if kind is _ANYTHING else answer, type=kind)
         except msgspec.ValidationError as error:
@@ -127,15 +153,22 @@ class Endpoint:
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise self._unavailable("answers something else than JSON-RPC") from error
 
-    def _post(self, body: bytes) -> bytes:
-        with self._session.post(
+    def _post(self, body: bytes) -> requests.Response:
+        return self._session.post(
             self._address,
             data=body,
             headers=_HEADERS,
             timeout=self._timeout_seconds,
             allow_redirects=False,
             stream=True,
-        ) as response:
+        )
+
+    def _post_again(self, body: bytes) -> requests.Response:
+        time.sleep(_PAUSE_SECONDS)
+        return self._post(body)
+
+    def _read(self, response: requests.Response) -> bytes:
+        with response:
             response.raise_for_status()
             pieces, size = [], 0
             for piece in response.iter_content(_PIECE_BYTES):

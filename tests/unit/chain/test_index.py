@@ -29,16 +29,21 @@ class Limited(Endpoint):
     batches: bool = True
     fails_after: int | None = None
 
-    def request_many(self, method: str, calls: Sequence[Sequence[Any]], kind: Any) -> list[Any]:
+    def send_many(self, method: str, calls: Sequence[Sequence[Any]], kind: Any) -> Any:
         if len(calls) > 1 and not self.batches:
             raise EndpointRefused(self.url, -32600, "batches are not supported", None)
-        answers = super().request_many(method, calls, kind)
-        for place, params in enumerate(calls):
-            try:
-                self._count(params)
-            except EndpointRefused as refused:
-                answers[place] = refused
-        return answers
+        reading = super().send_many(method, calls, kind)
+
+        def read() -> list[Any]:
+            answers = reading()
+            for place, params in enumerate(calls):
+                try:
+                    self._count(params)
+                except EndpointRefused as refused:
+                    answers[place] = refused
+            return answers
+
+        return read
 
     def _count(self, params: Sequence[Any]) -> None:
         if self.fails_after is not None and self.asked >= self.fails_after:

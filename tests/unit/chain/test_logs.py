@@ -186,7 +186,7 @@ def test_read_events__of_blocks_that_are_not_kept__says_what_to_set(devnet: Devn
         def request(self, method: str, *params: Any) -> Any:
             raise EndpointRefused(self.url, -32000, "pruned history unavailable", None)
 
-        request_many = request
+        send_many = request
 
     with pytest.raises(ChainUnavailable, match="no events of block 3") as caught:
         read_events(Pruned.connect(devnet.url), ARENA, 3, 40)

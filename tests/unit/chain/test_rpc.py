@@ -209,10 +209,10 @@ def test_read__next_range__is_asked_for_before_the_last_is_taken(
     class Noticed(Endpoint):
         second = threading.Event()
 
-        def request_many(self, method: str, calls: Any, kind: type[Any]) -> list[Any]:
+        def send_many(self, method: str, calls: Any, kind: type[Any]) -> Any:
             if any(params[0]["fromBlock"] == "0x2" for params in calls):
                 self.second.set()
-            return [list[LogAnswer]() for _ in calls]
+            return lambda: [list[LogAnswer]() for _ in calls]
 
     noticed = Noticed.connect(endpoint.url)
     reading = LogReader(noticed, ARENA, 1).read(1, 2)
@@ -227,8 +227,8 @@ def test_read__dense_history__too_much_is_asked_for_only_once(
     monkeypatch.setattr("pouw.chain.ranges._MANY_LOGS", 50)
 
     class Dense(Endpoint):
-        def request_many(self, method: str, calls: Any, kind: type[Any]) -> list[Any]:
-            return [
+        def send_many(self, method: str, calls: Any, kind: type[Any]) -> Any:
+            return lambda: [
                 [
                     LogAnswer(
                         address=ARENA,
