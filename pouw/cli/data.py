@@ -11,7 +11,7 @@ import click
 
 from pouw.cli.options import Call, example, settings_options
 from pouw.cli.output import is_terminal
-from pouw.cli.values import SCORE
+from pouw.cli.values import SHARE
 from pouw.errors import ModelError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check(call: Call, folder: Path, modality: str | None) -> int:
 @click.option(
     "--test",
     "fraction",
-    type=SCORE,
+    type=SHARE,
     default="0.25",
     show_default=True,
     help="Share of the labelled cases to test on.",

@@ -33,10 +33,15 @@ class Amount(click.ParamType):
         return int(wei)
 
 
-class Score(click.ParamType):
-    """A Dice between 0 and 1 with at most six decimals, to parts per million."""
+class Fraction(click.ParamType):
+    """A number between 0 and 1 with at most six decimals, to parts per million.
 
-    name = "dice"
+    ``name`` is what messages call it, ``such_as`` one that makes sense.
+    """
+
+    def __init__(self, name: str, such_as: str) -> None:
+        self.name = name.lower()
+        self._message = f"is no {name}: write a number from 0 to 1, such as {such_as}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parts per million."""
@@ -45,7 +50,7 @@ class Score(click.ParamType):
         number = _decimal(str(value))
         ppm = None if number is None else number * SCORE_ONE_PPM
         if ppm is None or ppm != int(ppm) or not 0 <= ppm <= SCORE_ONE_PPM:
-            self.fail(f"{value!r} is no Dice: write a number such as 0.85", param, ctx)
+            self.fail(f"{value!r} {self._message}", param, ctx)
         return int(ppm)
 
 
@@ -73,5 +78,6 @@ def _decimal(text: str) -> Decimal | None:
 
 
 AMOUNT = Amount()
-SCORE = Score()
+SCORE = Fraction("Dice", "0.85")
+SHARE = Fraction("share", "0.25")
 ADDRESS = AddressType()

@@ -7,6 +7,7 @@ from typing import Final
 
 from pouw.errors import DataError
 from pouw.ml.readers import glas, masks, mmwhs, nifti
+from pouw.ml.readers.dicom import dicom_in
 from pouw.ml.readers.source import Source
 
 __all__ = ["Source", "read_folder"]
@@ -30,6 +31,7 @@ def read_folder(root: Path) -> Source:
             source = read(root)
             if source is not None:
                 return source
+        dicom = dicom_in(root)
     except OSError as error:
         raise DataError(f"{root}: cannot be read: {error}") from error
-    raise DataError(f"{root}: not a data set of a known kind", hint=_HINT)
+    raise dicom or DataError(f"{root}: not a data set of a known kind", hint=_HINT)

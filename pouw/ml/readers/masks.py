@@ -7,11 +7,13 @@ Without ``dataset.json`` a mask numbers objects (or marks them with any value), 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from pouw.errors import DataError
 from pouw.ml.layout import CaseFile, Dataset, case_name, read_labels
+from pouw.ml.readers.dicom import dicom_in
 from pouw.ml.readers.pairs import decode_pair
 from pouw.ml.readers.rasters import ENDINGS, LOSSLESS, read_pixels
 from pouw.ml.readers.source import Source
@@ -23,21 +25,21 @@ _SPACING_UM: Final = (1000, 1000, 1000)
 
 def read(root: Path) -> Source | None:
     """The folder as images and masks; None where it is something else."""
-    if not (root / "images").is_dir() or not (root / "masks").is_dir():
+    if not (root / "images").is_dir():
         return None
+    if not (root / "masks").is_dir():
+        raise dicom_in(root / "images") or DataError(
+            f"{root}: images/ without masks/",
+            hint="put a mask of every image into masks/, under the image's name",
+        )
     problems: list[DataError] = []
     images = _files(root / "images", ENDINGS, problems)
     masks = _files(root / "masks", LOSSLESS, problems)
     if not images:
-        raise DataError(f"{root / 'images'}: no image", hint=f"{', '.join(ENDINGS)} are read")
-    problems += [
-        DataError(f"{images[name]}: no mask {name} in masks/")
-        for name in sorted(set(images) - set(masks))
-    ]
-    problems += [
-        DataError(f"{masks[name]}: no image {name} in images/")
-        for name in sorted(set(masks) - set(images))
-    ]
+        raise dicom_in(root / "images") or DataError(
+            f"{root / 'images'}: no image", hint=f"{', '.join(ENDINGS)} are read"
+        )
+    problems += _without_partner(images, masks)
     cases = tuple(
         CaseFile(name, (images[name],), masks[name]) for name in sorted(set(images) & set(masks))
     )
@@ -54,6 +56,28 @@ def read(root: Path) -> Source | None:
     )
     remarks = () if labels else ("masks: whatever is above 0 is foreground",)
     return Source(NAME, dataset, decode, tuple(problems), remarks)
+
+
+def _without_partner(images: dict[str, Path], masks: dict[str, Path]) -> Iterator[DataError]:
+    """Images without masks, then masks without images; who bears another name is asked to change.
+
+    A mask counts as that of the longest name of an image that it begins or ends with.
+    """
+    alone = sorted(set(masks) - set(images))
+    meant: dict[str, str] = {}
+    for name in sorted(set(images) - set(masks), key=len):
+        for mask in alone:
+            if mask.startswith(name) or mask.endswith(name):
+                meant[mask] = name
+    for name in sorted(set(images) - set(masks)):
+        other = next((masks[mask] for mask in alone if meant.get(mask) == name), None)
+        rename = other and f": rename {other.name} to {name}{other.suffix}"
+        yield DataError(
+            f"{images[name]}: no mask {name} in masks/",
+            hint=f"masks bear the image's name{rename}" if rename else None,
+        )
+    for mask in alone:
+        yield DataError(f"{masks[mask]}: no image {mask} in images/")
 
 
 def _files(folder: Path, endings: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:

@@ -75,6 +75,53 @@ def test_check__of_a_damaged_folder__lists_every_problem_and_fails(
     assert document["plan"] is None
 
 
+def test_check__masks_of_other_names__says_which_to_rename(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path, 12)
+    for mask in (root / "masks").iterdir():
+        mask.rename(mask.with_stem(f"{mask.stem}_mask"))
+    assert main(["data", "check", str(root), "--json"]) == 1
+    hints = {one["hint"] for one in json.loads(capsys.readouterr().out)["problems"]}
+    for number in range(12):
+        to = f"rename case{number}_mask.png to case{number}.png"
+        assert f"masks bear the image's name: {to}" in hints
+
+
+def test_check__images_without_masks__says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path)
+    (root / "masks").rename(root / "annotations")
+    assert main(["data", "check", str(root)]) == 1
+    shown = capsys.readouterr().err
+    assert "images/ without masks/" in shown
+    assert "hint: put a mask of every image into masks/" in shown
+
+
+@pytest.mark.parametrize("place", ["series/I0001", "images/slice.DCM"])
+def test_check__dicom__says_to_convert_it(
+    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "masks").mkdir()
+    file = tmp_path / place
+    file.parent.mkdir()
+    file.write_bytes(bytes(128) + b"DICM" + bytes(100))
+    assert main(["data", "check", str(tmp_path)]) == 1
+    shown = capsys.readouterr().err
+    assert f"{place}: a DICOM file" in shown
+    assert "convert to NIfTI first" in shown
+
+
+def test_split__share_that_is_none__is_not_called_a_dice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "split", str(tmp_path), "out", "--test", "1.5"]) == 2
+    assert "'1.5' is no share" in capsys.readouterr().err
+    assert main(["data", "split", "--help"]) == 0
+    assert "--test SHARE" in capsys.readouterr().out
+
+
 def test_split__with_a_seed__is_a_data_set_to_publish(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
