@@ -7,7 +7,7 @@ Without ``dataset.json`` a mask numbers objects (or marks them with any value), 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Final
 
@@ -59,25 +59,23 @@ def read(root: Path) -> Source | None:
 
 
 def _without_partner(images: dict[str, Path], masks: dict[str, Path]) -> Iterator[DataError]:
-    """Images without masks, then masks without images; who bears another name is asked to change.
+    """Images without masks, then masks without images; where names differ, what to rename."""
+    lone = images.keys() - masks.keys()
+    strangers = sorted(masks.keys() - images.keys())
+    meant = {_image_of(name, lone): masks[name] for name in reversed(strangers)}
+    for name in sorted(lone):
+        hint = None
+        if mask := meant.get(name):
+            hint = f"masks bear the image's name: rename {mask.name} to {name}{mask.suffix}"
+        yield DataError(f"{images[name]}: no mask {name} in masks/", hint=hint)
+    for name in strangers:
+        yield DataError(f"{masks[name]}: no image {name} in images/")
 
-    A mask counts as that of the longest name of an image that it begins or ends with.
-    """
-    alone = sorted(set(masks) - set(images))
-    meant: dict[str, str] = {}
-    for name in sorted(set(images) - set(masks), key=len):
-        for mask in alone:
-            if mask.startswith(name) or mask.endswith(name):
-                meant[mask] = name
-    for name in sorted(set(images) - set(masks)):
-        other = next((masks[mask] for mask in alone if meant.get(mask) == name), None)
-        rename = other and f": rename {other.name} to {name}{other.suffix}"
-        yield DataError(
-            f"{images[name]}: no mask {name} in masks/",
-            hint=f"masks bear the image's name{rename}" if rename else None,
-        )
-    for mask in alone:
-        yield DataError(f"{masks[mask]}: no image {mask} in images/")
+
+def _image_of(mask: str, images: Set[str]) -> str | None:
+    """The longest name of an image that the mask's begins or ends with."""
+    parts = (part for size in range(len(mask), 0, -1) for part in (mask[:size], mask[-size:]))
+    return next((part for part in parts if part in images), None)
 
 
 def _files(folder: Path, endings: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:
