@@ -30,7 +30,8 @@ class Draft:
 
     ``digest`` is the spec's, ``request`` what `request_digest` made of what was asked for,
     ``cids`` what is pinned for it. ``sent``: its transaction may be on its way, whatever became of
-    the process that sent it. A draft of an older release has no ``request`` and counts as sent.
+    the process that sent it. ``told``: whoever asked for the task knows of it. A draft of an older
+    release has no ``request`` and counts as sent.
     """
 
     digest: bytes
@@ -41,6 +42,7 @@ class Draft:
     folder: str | None = None
     sealed_at: int | None = None
     sent: bool = True
+    told: bool = False
     cids: tuple[str, ...] = ()
 
     @property
@@ -69,8 +71,8 @@ class Drafts:
         return [_draft(key, value) for key, value in self._journal.items(TASKS)]
 
     def unfinished(self) -> list[Draft]:
-        """Those that are not known to be published."""
-        return [draft for draft in self.all() if draft.task_id is None]
+        """Those whose publication nobody was told of."""
+        return [draft for draft in self.all() if not draft.told]
 
     def add(self, draft: Draft) -> None:
         """Keep a draft."""
@@ -87,6 +89,10 @@ class Drafts:
         """It is that task."""
         self._change(draft, task_id=task_id)
 
+    def mark_told(self, draft: Draft, task_id: TaskId) -> None:
+        """It is that task, and whoever asked for it knows."""
+        self._change(draft, task_id=task_id, told=True)
+
     def discard(self, draft: Draft) -> None:
         """Forget a draft, and the key that opens it, that was never sent."""
         if draft.sent:
@@ -102,8 +108,13 @@ class Drafts:
 
 
 def _draft(key: str, value: dict[str, Any]) -> Draft:
-    known = {**value, "test_key": bytes.fromhex(value["test_key"])}
-    return Draft(digest=bytes.fromhex(key), **{**known, "cids": tuple(value.get("cids", ()))})
+    known = {
+        "told": value["task_id"] is not None,
+        **value,
+        "test_key": bytes.fromhex(value["test_key"]),
+        "cids": tuple(value.get("cids", ())),
+    }
+    return Draft(digest=bytes.fromhex(key), **known)
 
 
 def request_digest(request: PublishRequest, arena: ArenaClient, say: Progress) -> str:

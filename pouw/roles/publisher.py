@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pouw.errors import ConfigError
+from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import Revealed, TaskPublished
 from pouw.hashing import data_key_of, key_hash_of, raw_cid
 from pouw.roles.base import Errands, Setup, Status
@@ -98,7 +98,7 @@ class Publisher:
             request.reward_wei,
             first=request.first,
         )
-        self._drafts.mark_published(draft, task_id)
+        self._drafts.mark_told(draft, task_id)
         say("publish", 1, 1)
         self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
         return task_id
@@ -182,7 +182,7 @@ class Publisher:
         return mine
 
     def _landed(self) -> dict[bytes, TaskPublished]:
-        """What earlier runs published without learning of it, by the spec's digest.
+        """What earlier runs published without telling anybody, by the spec's digest.
 
         Waits for what they left on its way; from here on nothing of theirs is.
         """
@@ -215,7 +215,7 @@ class Publisher:
         terms = (request.reward_wei, request.min_score_ppm, request.first)
         found = [draft for draft in self._drafts.unfinished() if draft.digest in landed]
         for draft in found:
-            self._drafts.mark_published(draft, landed[draft.digest].task_id)
+            self._drafts.mark_told(draft, landed[draft.digest].task_id)
         for draft in found:
             event = landed[draft.digest]
             if draft.request == wanted and terms == (event.reward, event.min_score, event.first):
@@ -238,7 +238,7 @@ class Publisher:
     def _draft_for(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
         """What an earlier run sealed for the same request, or a fresh one."""
         for draft in self._drafts.unfinished():
-            if draft.request == wanted:
+            if draft.request == wanted and self._is_stored(draft):
                 self._setup.info(f"taking up what was sealed {draft.origin}")
                 return draft
         draft = self._seal(request, wanted, say)
@@ -246,6 +246,16 @@ class Publisher:
             if old.digest != draft.digest and old.is_of(request):
                 self._supersede(old)
         return draft
+
+    def _is_stored(self, draft: Draft) -> bool:
+        """Whether the store has all of it: another may be named now, or have been cleaned."""
+        try:
+            for cid in draft.cids:
+                self._setup.store.pin(cid)
+        except ContentNotFound as error:
+            self._setup.info(f"seals again what was sealed {draft.origin}: {error}")
+            return False
+        return True
 
     def _seal(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
         store, test_key = self._setup.store, new_test_key()
@@ -261,7 +271,6 @@ class Publisher:
             sent=False,
             cids=(raw_cid(spec.digest()), spec.train.cid, spec.test.cid),
         )
-        # A draft that is taken up is not looked at again: it is kept once all of it is stored.
         store.put_bytes(spec.encode())
         for cid in draft.cids:
             store.pin(cid)

@@ -16,8 +16,11 @@ from eth_account import Account
 from pouw.chain.reading import ArenaReader
 from pouw.cli.main import main
 from pouw.errors import ChainUnavailable
+from pouw.hashing import raw_cid
 from pouw.journal import Journal
+from pouw.roles.content import fetch_spec
 from pouw.roles.drafts import TASKS
+from pouw.storage.local import LocalStore
 from pouw.types import TaskId
 
 
@@ -104,6 +107,28 @@ def test_publish__killed_after_it_was_sent__other_terms_are_refused_once(
     assert json.loads(capsys.readouterr().out)["task"] == 2
 
 
+def test_publish__killed_after_it_was_sent_and_found_by_the_role__is_the_same_task(
+    arena: str,
+    scans: Path,
+    rpc: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as cable:
+        cable.setattr("pouw.chain.tx.Sender.wait", unplugged)
+        assert main(words_for()) == 1
+    capsys.readouterr()
+    assert main(["publisher", "run", "--once", "--confirmations", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["tasks"] == [1]
+
+    assert main(words_for()) == 0
+
+    assert json.loads(capsys.readouterr().out)["task"] == 1
+    assert ArenaReader.open(rpc, arena).state().tasks == 1
+    assert main(words_for()) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == 2
+
+
 @pytest.fixture
 def refused(
     arena: str, scans: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,6 +210,18 @@ def test_publish__other_folder_of_the_same_name__is_not_what_was_sealed_before(
     published = ArenaReader.open(rpc, arena).task(TaskId(1)).spec_digest.hex()
     assert published not in refused
     assert set(drafts(folder)) == {published, *refused}
+
+
+def test_publish__store_that_lacks_what_was_sealed__is_given_it_afresh(
+    refused: dict[str, dict[str, Any]], folder: Path, rpc: str, arena: str
+) -> None:
+    assert main(words_for("scans", "--store", "another")) == 0
+
+    digest = ArenaReader.open(rpc, arena).task(TaskId(1)).spec_digest
+    assert digest.hex() not in refused
+    store = LocalStore(folder / "another")
+    spec = fetch_spec(store, digest)
+    assert store.pins() == {raw_cid(digest), spec.train.cid, spec.test.cid}
 
 
 def test_publish__draft_that_may_have_been_sent__is_never_given_up(
