@@ -90,25 +90,23 @@ class Publication:
         """
         terms = (request.reward_wei, request.min_score_ppm, request.first)
         found = [draft for draft in self._drafts.unfinished() if draft.digest in landed]
-        for draft in found:
-            self._drafts.mark_told(draft, landed[draft.digest].task_id)
-        for draft in found:
-            event = landed[draft.digest]
-            if draft.request == wanted and terms == (event.reward, event.min_score, event.first):
-                self._setup.info(
-                    f"task {event.task_id} was published by an earlier run: {draft.title}",
-                    task=event.task_id,
-                )
-                return event.task_id
-        for draft in found:
-            if draft.is_of(request):
-                task_id = landed[draft.digest].task_id
+        for draft in sorted(found, key=lambda one: one.request != wanted):
+            same, event = draft.request == wanted, landed[draft.digest]
+            if not same and not draft.is_of(request):
+                continue
+            self._drafts.mark_told(draft, event.task_id)
+            if not same or terms != (event.reward, event.min_score, event.first):
                 raise ConfigError(
-                    f"an earlier run published task {task_id}, sealed {draft.origin}, "
-                    "with other images or options",
-                    hint=f"`pouw publisher cancel {task_id}` takes it back; to publish this one "
-                    "as well, run the same again",
+                    f"an earlier run published task {event.task_id}, sealed {draft.origin}, "
+                    "with other images, options or terms",
+                    hint=f"`pouw publisher cancel {event.task_id}` takes it back; to publish this "
+                    "one as well, run the same again",
                 )
+            self._setup.info(
+                f"task {event.task_id} was published by an earlier run: {draft.title}",
+                task=event.task_id,
+            )
+            return event.task_id
         return None
 
     def _draft_for(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:

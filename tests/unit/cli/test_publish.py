@@ -129,6 +129,26 @@ def test_publish__killed_after_it_was_sent_and_found_by_the_role__is_the_same_ta
     assert json.loads(capsys.readouterr().out)["task"] == 2
 
 
+def test_publish__another_folder_after_a_kill__is_published_and_the_first_still_found(
+    arena: str,
+    scans: Path,
+    folder: Path,
+    rpc: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(scans, folder / "others")
+    with monkeypatch.context() as cable:
+        cable.setattr("pouw.chain.tx.Sender.wait", unplugged)
+        assert main(words_for()) == 1
+    capsys.readouterr()
+
+    for words, task in ((words_for("others"), 2), (words_for(), 1)):
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out)["task"] == task
+    assert ArenaReader.open(rpc, arena).state().tasks == 2
+
+
 @pytest.fixture
 def refused(
     arena: str, scans: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
