@@ -48,7 +48,7 @@ def feed() -> Feed:
 
 def close_round(feed: Feed, winner: Address) -> None:
     feed.round(ROUND).closed = RoundClosed(
-        **dict.fromkeys(RoundClosed.__dataclass_fields__, 0)
+        **dict.fromkeys(RoundClosed.__struct_fields__, 0)
         | {
             "round": ROUND,
             "verdict": Verdict.WINNER,
