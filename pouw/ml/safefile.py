@@ -14,14 +14,12 @@ import math
 import os
 import re
 import stat
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from pouw.errors import ModelError, ModelTooLarge
@@ -113,7 +111,6 @@ def _fill(
     tensors: Mapping[str, torch.Tensor], entries: Sequence[_Entry], descriptor: int, start: int
 ) -> None:
     """Read the values of every entry into its tensor, several pieces at a time."""
-    thread = threading.local()
     # A tensor elsewhere, or in another memory layout, is filled by way of a plain one.
     plain = {
         name: tensor.detach() if tensor.is_contiguous() and tensor.is_cpu else _plain(tensor.shape)
@@ -122,20 +119,21 @@ def _fill(
 
     def bring(piece: tuple[_Entry, int]) -> None:
         entry, first = piece
-        if not hasattr(thread, "buffer"):
-            thread.buffer = memoryview(bytearray(_PIECE_VALUES * 4))
-        last = min(first + _PIECE_VALUES, entry.values)
-        view = thread.buffer[: (last - first) * entry.dtype.itemsize]
-        _read_at(descriptor, view, start + entry.begin + first * entry.dtype.itemsize)
         # numpy: a piece is too small for torch's threads to pay.
-        found = _float32(view, entry.dtype)
-        if not (math.isfinite(found.min()) and math.isfinite(found.max())):
+        values = plain[entry.name].view(-1).numpy()[first : first + _PIECE_VALUES]
+        offset = start + entry.begin + first * entry.dtype.itemsize
+        if entry.dtype == torch.float32:
+            _read_at(descriptor, values.data.cast("B"), offset)
+        else:
+            # A bfloat16 is the upper half of a float32.
+            halves = np.empty(len(values), np.uint16)
+            _read_at(descriptor, halves.data.cast("B"), offset)
+            np.left_shift(halves, 16, out=values.view(np.uint32), dtype=np.uint32)
+        if not (math.isfinite(values.min()) and math.isfinite(values.max())):
             raise ModelError(f"{entry.name} holds values that are not finite")
-        plain[entry.name].view(-1).numpy()[first:last] = found
 
-    pieces = (
-        (entry, first) for entry in entries for first in range(0, entry.values, _PIECE_VALUES)
-    )
+    starts = ((entry, range(0, entry.values, _PIECE_VALUES)) for entry in entries)
+    pieces = ((entry, first) for entry, firsts in starts for first in firsts)
     for _ in computed_in_order(bring, pieces):
         pass
     for name, tensor in tensors.items():
@@ -145,13 +143,6 @@ def _fill(
 
 def _plain(shape: Shape) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.float32)
-
-
-def _float32(data: memoryview, dtype: torch.dtype) -> npt.NDArray[np.float32]:
-    if dtype == torch.float32:
-        return np.frombuffer(data, np.dtype("<f4"))
-    # A bfloat16 is the upper half of a float32.
-    return (np.frombuffer(data, np.dtype("<u2")).astype(np.uint32) << 16).view(np.float32)
 
 
 @contextlib.contextmanager
