@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import astuple
+
 from pouw.chain.logs import RawLog, event_of
 from pouw.chain.ranges import LogReader
 from pouw.chain.reading import ArenaReader
@@ -116,7 +118,7 @@ class EventIndex:
             ) as rows,
         ):
             for row in rows:
-                yield event_of(RawLog._make(row), wrong)
+                yield event_of(RawLog(*row), wrong)
 
     def count(self) -> int:
         """How many events there are."""
@@ -150,7 +152,7 @@ class EventIndex:
 
     def _append(self, last: int, last_hash: bytes, logs: list[RawLog], width: int) -> None:
         with self._transaction() as database:
-            database.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?)", logs)
+            database.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?)", map(astuple, logs))
             database.execute(
                 "INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?)", (last, last_hash, width)
             )

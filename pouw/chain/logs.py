@@ -6,7 +6,7 @@ import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -59,7 +59,7 @@ class LogAnswer(msgspec.Struct, rename="camel", gc=False):
     removed: bool | None = False
 
 
-class RawLog(NamedTuple):
+class RawLog(msgspec.Struct, frozen=True, gc=False):
     """One log of the arena as bytes: its place, and its topics and data in one row."""
 
     block_number: int
@@ -133,7 +133,7 @@ def _words(log: LogAnswer, wrong: ChainUnavailable) -> bytes:
 
 def event_of(log: RawLog, wrong: PouwError) -> Event:
     """The event that a log of the arena records; ``wrong`` raised where it is none."""
-    number, place, block_hash, transaction_hash, words = log
+    words = log.words
     layout = _layouts().get(words[:_WORD])
     if layout is None:
         raise wrong
@@ -143,7 +143,9 @@ def event_of(log: RawLog, wrong: PouwError) -> Event:
             values[at] = convert(values[at], words)
     except (struct.error, KeyError, ValueError) as error:
         raise wrong from error
-    return layout.kind(number, block_hash, place, transaction_hash, *values)
+    return layout.kind(
+        log.block_number, log.block_hash, log.log_index, log.transaction_hash, *values
+    )
 
 
 @dataclass(frozen=True, slots=True)

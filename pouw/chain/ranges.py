@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from threading import Event as Signal
 from typing import Final
 
 from pouw.chain.logs import LogAnswer, RawLog, event_of, raw_logs
@@ -62,14 +63,14 @@ class LogReader:
             return
         with ThreadPoolExecutor(max_workers=1) as beside:
             ranges = self._ranges(first, last)
-            asked = beside.submit(self._send, ranges)
+            asked = self._ask(beside, ranges)
             while ranges:
                 taken = self._taken(ranges, self._answers(ranges, asked))
                 if taken:
                     first = taken[-1][0][1] + 1
                 ranges = self._ranges(first, last)
                 if ranges:
-                    asked = beside.submit(self._send, ranges)
+                    asked = self._ask(beside, ranges)
                 for wanted, answer in taken:
                     yield wanted[1], self._checked(wanted, answer)
 
@@ -96,12 +97,21 @@ class LogReader:
             self._adapt(len(answer))
         return taken
 
-    def _send(self, ranges: list[Range]) -> Reading:
+    def _ask(self, beside: Executor, ranges: list[Range]) -> Future[Reading]:
+        """Send the request before anything else is done, and have its answer waited for."""
+        sent = Signal()
+        asked = beside.submit(self._send, ranges, sent.set)
+        asked.add_done_callback(lambda _: sent.set())  # a request that could not be sent
+        # Whoever decodes gives the interpreter away every 5 ms, and sending takes it several times.
+        sent.wait()
+        return asked
+
+    def _send(self, ranges: list[Range], on_sent: Callable[[], object] | None = None) -> Reading:
         queries = [
             [{"address": self._arena, "fromBlock": hex(first), "toBlock": hex(last)}]
             for first, last in ranges
         ]
-        return self._endpoint.send_many("eth_getLogs", queries, list[LogAnswer])
+        return self._endpoint.send_many("eth_getLogs", queries, list[LogAnswer], on_sent)
 
     def _answers(self, ranges: list[Range], asked: Future[Reading]) -> Sequence[Answer]:
         """Answers for the first of ``ranges``; a refusal is one, and so is silence."""
@@ -120,10 +130,11 @@ class LogReader:
         wrong = self._endpoint.malformed("eth_getLogs")
         logs = raw_logs(answer, self._arena, wrong)
         before = (wanted[0], -1)
-        for number, place, *_ in logs:
-            if (number, place) <= before or place >= _PLACES:
+        for log in logs:
+            place = (log.block_number, log.log_index)
+            if place <= before or log.log_index >= _PLACES:
                 raise wrong
-            before = (number, place)
+            before = place
         if before[0] > wanted[1]:
             raise wrong
         return logs

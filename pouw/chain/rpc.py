@@ -6,6 +6,7 @@ is larger than any answer has to be is not read.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,21 @@ class _Answer(msgspec.Struct, Generic[Result]):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Told(io.BytesIO):
+    """The body of a request that tells when it was sent, which is when there is no more to read."""
+
+    def __init__(self, body: bytes, on_sent: Callable[[], object]) -> None:
+        super().__init__(body)
+        self._on_sent = on_sent
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file."""
+        piece = super().read(size)
+        if not piece:
+            self._on_sent()
+        return piece
+
+
 class Endpoint:
     """Requests to one chain; ``url`` is for messages and holds no secret."""
 
@@ -100,19 +116,23 @@ class Endpoint:
         return self.send_many(method, calls, kind)()
 
     def send_many(
-        self, method: str, calls: Sequence[Sequence[Any]], kind: type[Result]
+        self,
+        method: str,
+        calls: Sequence[Sequence[Any]],
+        kind: type[Result],
+        on_sent: Callable[[], object] | None = None,
     ) -> Callable[[], list[Result | EndpointRefused | None]]:
         """As ``request_many`` until the answer begins: what is returned reads and checks it.
 
-        So another thread can wait for an answer, and does not contend for the interpreter while
-        one is read.
+        ``on_sent`` is called once the endpoint has the whole request. So another thread can wait
+        for the answer, and contends for the interpreter neither before that nor while one is read.
         """
         expected: Any = _answer(kind)
         if len(calls) == 1:
-            one = self._send(method, _request(0, method, calls[0]), expected)
+            one = self._send(method, _request(0, method, calls[0]), expected, on_sent)
             return lambda: [self._result_or_refusal(one())]
         batch = [_request(place, method, params) for place, params in enumerate(calls)]
-        several = self._send(method, batch, expected | list[expected])
+        several = self._send(method, batch, expected | list[expected], on_sent)
         return lambda: self._in_order(several(), len(calls))
 
     def _in_order(self, answers: Any, number: int) -> list[Any]:
@@ -126,12 +146,18 @@ class Endpoint:
             raise self._unavailable("answers other requests than it was asked")
         return [self._result_or_refusal(by_place[place]) for place in range(number)]
 
-    def _send(self, method: str, content: Any, kind: Any) -> Callable[[], Any]:
+    def _send(
+        self,
+        method: str,
+        content: Any,
+        kind: Any,
+        on_sent: Callable[[], object] | None = None,
+    ) -> Callable[[], Any]:
         """Send ``content``; what is returned reads the answer, a ``kind``."""
         body = json.dumps(content).encode()
         with self._explained():
             try:
-                response = self._post(body)
+                response = self._post(body if on_sent is None else _Told(body, on_sent))
             except requests.ConnectionError:
                 response = self._post_again(body)
 
@@ -153,7 +179,7 @@ class Endpoint:
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise self._unavailable("answers something else than JSON-RPC") from error
 
-    def _post(self, body: bytes) -> requests.Response:
+    def _post(self, body: bytes | io.BytesIO) -> requests.Response:
         return self._session.post(
             self._address,
             data=body,

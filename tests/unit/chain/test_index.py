@@ -29,10 +29,12 @@ class Limited(Endpoint):
     batches: bool = True
     fails_after: int | None = None
 
-    def send_many(self, method: str, calls: Sequence[Sequence[Any]], kind: Any) -> Any:
+    def send_many(
+        self, method: str, calls: Sequence[Sequence[Any]], kind: Any, on_sent: Any = None
+    ) -> Any:
         if len(calls) > 1 and not self.batches:
             raise EndpointRefused(self.url, -32600, "batches are not supported", None)
-        reading = super().send_many(method, calls, kind)
+        reading = super().send_many(method, calls, kind, on_sent)
 
         def read() -> list[Any]:
             answers = reading()

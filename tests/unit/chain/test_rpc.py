@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,6 +35,8 @@ class Stranger(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answering)
         self.body, self.status = b"", 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.asked: list[Any] = []
 
 
@@ -42,6 +46,7 @@ class _Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.may_answer.wait(60)
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
@@ -209,7 +214,7 @@ def test_read__next_range__is_asked_for_before_the_last_is_taken(
     class Noticed(Endpoint):
         second = threading.Event()
 
-        def send_many(self, method: str, calls: Any, kind: type[Any]) -> Any:
+        def send_many(self, method: str, calls: Any, kind: type[Any], on_sent: Any = None) -> Any:
             if any(params[0]["fromBlock"] == "0x2" for params in calls):
                 self.second.set()
             return lambda: [list[LogAnswer]() for _ in calls]
@@ -221,13 +226,37 @@ def test_read__next_range__is_asked_for_before_the_last_is_taken(
     assert list(reading) == [(2, [])]
 
 
+@pytest.mark.parametrize("calls", [[[1]], [[1], [2]]])
+def test_send__endpoint_that_has_not_answered_yet__tells_that_it_has_the_request(
+    stranger: Stranger, endpoint: Endpoint, calls: list[list[int]]
+) -> None:
+    answers = [{"id": place, "result": 7} for place in range(len(calls))]
+    stranger.body = json.dumps(answers if len(answers) > 1 else answers[0]).encode()
+    stranger.may_answer.clear()
+    sent = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(endpoint.send_many, "eth_x", calls, int, sent.set)
+        assert sent.wait(20)
+        assert not asked.done()
+        stranger.may_answer.set()
+        assert asked.result()() == [7] * len(calls)
+
+
+def test_read__endpoint_that_is_not_there__does_not_wait_for_a_request_to_be_sent() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = Endpoint.connect(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ChainUnavailable, match="does not answer"):
+            list(LogReader(nobody, ARENA).read(1, 8))
+
+
 def test_read__dense_history__too_much_is_asked_for_only_once(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pouw.chain.ranges._MANY_LOGS", 50)
 
     class Dense(Endpoint):
-        def send_many(self, method: str, calls: Any, kind: type[Any]) -> Any:
+        def send_many(self, method: str, calls: Any, kind: type[Any], on_sent: Any = None) -> Any:
             return lambda: [
                 [
                     LogAnswer(
