@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,8 @@ def make_repeatable(device: torch.device, threads: int) -> None:
     """
     torch.set_num_threads(threads)
     if device.type == "cuda":
+        # cuBLAS is only deterministic with a fixed workspace, which it reads when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

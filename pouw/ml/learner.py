@@ -89,7 +89,7 @@ class Learner:
             quicken(self.network)
         self._trained = team.averaged(self.network, self.device)
         if engine.compiled:
-            self._trained.compile()
+            self._trained.compile(dynamic=False)  # every batch has the same shape
         self._settings = settings
         self._averages = list(floating_state(self.model).values())
         self._weights = list(floating_state(self.network).values())

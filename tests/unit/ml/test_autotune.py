@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny_task import SEED, tiny_spec
 from torch import Tensor, nn
+from torch._inductor import config as inductor
+from torch._inductor.utils import fresh_cache
 
 from pouw.ml.autotune import synthetic_sampler, tune
 from pouw.ml.checkpoint import CheckpointState
@@ -142,3 +144,20 @@ def test_learner__any_engine__learns_and_goes_on_bit_by_bit(
         assert torch.equal(one, other)
     for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_tune__compiler_that_is_not_there__compiled_engines_are_faults_and_the_trial_goes_on(
+    tmp_path: Path,
+) -> None:
+    request = asked(tmp_path, seconds=3600)
+    request = request.model_copy(
+        update={"engine": request.engine.model_copy(update={"compiled": True})}
+    )
+    with fresh_cache(dir=str(tmp_path)), inductor.patch({"cpp.cxx": ("/no/such/compiler",)}):
+        tuned = tune(request, now_ms)
+    assert [trial.fault for trial in tuned.trials if not trial.engine.compiled] == [""] * 4
+    faults = [trial.fault for trial in tuned.trials if trial.engine.compiled]
+    assert len(faults) == 4
+    assert all(fault.startswith("does not run: ") for fault in faults)
+    assert not tuned.engine.compiled
