@@ -14,7 +14,7 @@ from pouw.documents import (
     Provenance,
     TaskSpec,
 )
-from pouw.hashing import sha256
+from pouw.hashing import raw_cid, sha256
 from pouw.ml.brain import write_brain_set
 from pouw.ml.checkpoint import save_model
 from pouw.ml.feeding import training_sampler
@@ -29,7 +29,7 @@ SETTINGS: Final = TrainingSettings(batch_size=2)
 
 def brain_spec(spatial_dims: int, cases: int, network: Network | None = None) -> TaskSpec:
     """A task on the brain set with ``cases`` test cases; by default a U-Net of 30,000 weights."""
-    archive = Archive(cid="b" + "a" * 58, bytes=1, cases=cases)
+    archive = Archive(cid=raw_cid(bytes(32)), bytes=1, cases=cases)
     return TaskSpec(
         title=f"Brain tissue, {spatial_dims}D",
         modality="MRI",

@@ -20,7 +20,7 @@ from typing import Any
 from rich.progress import track
 
 from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
-from pouw.hashing import keccak
+from pouw.hashing import keccak, raw_cid
 from pouw.ml.brain import LABELS, brain_proposal, threshold_baseline_ppm, write_brain_set
 from pouw.ml.requests import ScoringRequest, TrainingRequest
 from pouw.ml.runfolder import RunFolder
@@ -34,7 +34,7 @@ ONE_DAY_MS = 86_400_000
 def brain_spec() -> TaskSpec:
     """The demo's 2D task; its archives are folders on disk here, so their CIDs are placeholders."""
     proposal = brain_proposal(2)
-    archive = Archive(cid="b" + "a" * 58, bytes=1, cases=1)
+    archive = Archive(cid=raw_cid(bytes(32)), bytes=1, cases=1)
     return TaskSpec(
         title="Brain tissue, axial slices",
         modality="T1 MRI",

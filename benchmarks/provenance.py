@@ -25,7 +25,7 @@ from rich.progress import track
 from safetensors.torch import save_file
 
 from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
-from pouw.hashing import keccak
+from pouw.hashing import keccak, raw_cid
 from pouw.ml.brain import LABELS, brain_proposal, write_brain_set
 from pouw.ml.checkpoint import CheckpointState, floating_state, read_checkpoint
 from pouw.ml.deviation import Deviation, deviation, deviation_bound_ppb
@@ -199,7 +199,7 @@ def brain_spec(dims: int, norm: str) -> TaskSpec:
     arguments = {**proposal.network.arguments, "norm": norm}
     if norm != "group":
         del arguments["groups"]
-    archive = Archive(cid="b" + "a" * 58, bytes=1, cases=1)
+    archive = Archive(cid=raw_cid(bytes(32)), bytes=1, cases=1)
     return TaskSpec(
         title="Brain tissue",
         modality="T1 MRI",

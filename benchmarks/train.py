@@ -36,6 +36,7 @@ from pouw.documents import (
     Provenance,
     TaskSpec,
 )
+from pouw.hashing import raw_cid
 from pouw.ml.augment import shaded
 from pouw.ml.autotune import step_clock, synthetic_sampler, tune
 from pouw.ml.device import describe_device, describe_software, make_repeatable, torch_device
@@ -100,7 +101,7 @@ def subjects() -> list[Subject]:
 
 def spec_of(subject: Subject) -> TaskSpec:
     """A task of that network."""
-    archive = Archive(cid="b" + "a" * 58, bytes=1, cases=1)
+    archive = Archive(cid=raw_cid(bytes(32)), bytes=1, cases=1)
     return TaskSpec(
         title=subject.title,
         modality="MRI",

@@ -27,7 +27,8 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=_PRINTABLE)]
 Remark = Annotated[str, StringConstraints(max_length=4096, pattern=_PRINTABLE)]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$")]
-Cid = Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
+# CIDv1, raw or dag-pb, sha2-256, and no padding bits: what pouw.storage takes, and no more.
+Cid = Annotated[str, StringConstraints(pattern=r"^baf(krei|ybei)[a-h][a-z2-7]{50}[aeimquy4]$")]
 HexAddress = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
 HexDigest = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Ppm = Annotated[int, Field(ge=0, le=SCORE_ONE_PPM)]

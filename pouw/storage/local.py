@@ -87,7 +87,10 @@ class LocalStore:
                 size = os.readv(descriptor, [buffer])
             finally:
                 os.close(descriptor)
-        return verify_block(cid, buffer[:size])
+        try:
+            return verify_block(cid, buffer[:size])
+        except ContentMismatch as error:
+            raise ContentMismatch(f"{error} ({path})", cid=cid, hint=error.hint) from error
 
     def put_bytes(self, data: bytes) -> str:
         """Keep ``data`` (at most 1 MiB: a document) as one raw block; its CID."""
@@ -130,6 +133,10 @@ class LocalStore:
     def has(self, cid: str) -> bool:
         """Whether every block of the file or document is here; leaves by length, not by hash."""
         try:
+            cid_bytes(cid)
+        except ContentError:
+            return False  # one malformed reference must not stop whoever goes through many
+        try:
             return all(self._present(link) for link in self._below(cid))
         except (ContentNotFound, ContentMismatch):
             return False
@@ -143,7 +150,7 @@ class LocalStore:
 
         def check(link: Link) -> ContentError | None:
             try:
-                data = within(cid, self._named_block)(link.cid)
+                data = within(cid, self.get_block)(link.cid)
             except ContentError as error:
                 return error
             if link.level == 0 and link.cid != cid and len(data) != link.size:
@@ -166,6 +173,7 @@ class LocalStore:
 
     def pin(self, cid: str) -> None:
         """Keep the file or document until it is unpinned; ContentNotFound where it is not here."""
+        cid_bytes(cid)
         with self._locked(fcntl.LOCK_SH):
             if not self.has(cid):
                 raise ContentNotFound(
@@ -211,16 +219,8 @@ class LocalStore:
     def _below(self, cid: str) -> Iterator[Link]:
         """Every block of ``cid`` once, itself last; sizes of a lone raw block are not known."""
         if not is_raw(cid):
-            yield from unique_blocks(cid, within(cid, self._named_block))
+            yield from unique_blocks(cid, within(cid, self.get_block))
         yield Link(cid, 0, 0, 0)
-
-    def _named_block(self, cid: str) -> bytes:
-        try:
-            return self.get_block(cid)
-        except ContentMismatch as error:
-            raise ContentMismatch(
-                f"{error} ({self.path_of(cid)})", cid=cid, hint=error.hint
-            ) from error
 
     def _present(self, link: Link) -> bool:
         try:

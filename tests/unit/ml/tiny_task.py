@@ -19,6 +19,7 @@ from pouw.documents import (
     Provenance,
     TaskSpec,
 )
+from pouw.hashing import raw_cid
 from pouw.ml.requests import Engine, TrainingRequest, TrainingSettings
 
 SEED = "0x" + "5a" * 32
@@ -27,7 +28,7 @@ SHAPE = (24, 20, 8)
 
 def tiny_spec(spatial_dims: int = 2, **changes: object) -> TaskSpec:
     """A spec with a U-Net of a few thousand parameters."""
-    archive = Archive(cid="b" + "a" * 58, bytes=1, cases=1)
+    archive = Archive(cid=raw_cid(bytes(32)), bytes=1, cases=1)
     spec = TaskSpec(
         title="Boxes",
         modality="none",

@@ -6,10 +6,15 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
+from pouw.documents import Cid
 from pouw.errors import ContentError, ContentMismatch, ContentTooLarge
 from pouw.hashing import raw_cid
 from pouw.storage.block import cid_bytes, is_raw, node_cid, verify_block
@@ -180,6 +185,52 @@ def test_verify_block__one_bit_changed__names_the_block() -> None:
 def test_cid_bytes__not_the_one_string_of_a_cid__is_refused(wrong: str) -> None:
     with pytest.raises(ContentError):
         cid_bytes(wrong)
+
+
+def is_in_documents(text: str) -> bool:
+    """Whether a document may hold ``text`` as a CID."""
+    try:
+        return TypeAdapter(Cid).validate_python(text, strict=True) == text
+    except ValidationError:
+        return False
+
+
+def is_cid(text: str) -> bool:
+    try:
+        return bool(cid_bytes(text))
+    except ContentError:
+        return False
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from((raw_cid, node_cid)))
+def test_cid__of_any_digest__may_be_in_a_document(
+    digest: bytes, of_digest: Callable[[bytes], str]
+) -> None:
+    assert is_in_documents(of_digest(digest))
+
+
+@given(
+    st.binary(min_size=32, max_size=32).map(raw_cid),
+    st.integers(0, 58),
+    st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789AQ=\n"),
+)
+def test_cid__one_letter_changed__may_be_in_a_document_only_if_it_is_still_a_cid(
+    cid: str, place: int, letter: str
+) -> None:
+    text = cid[:place] + letter + cid[place + 1 :]
+    assert is_in_documents(text) == is_cid(text)
+    assert not is_in_documents(cid + letter)
+
+
+@given(st.from_regex(Cid.__metadata__[0].pattern, fullmatch=True))
+def test_cid__whatever_a_document_may_hold__is_a_cid(text: str) -> None:
+    assert is_in_documents(text)
+    assert is_cid(text)
+
+
+@pytest.mark.parametrize("letter", "aq")
+def test_cid__letters_that_name_no_block__are_refused(letter: str) -> None:
+    assert not is_in_documents("b" + letter * 58)
 
 
 def test_node_cid__is_no_raw_cid() -> None:

@@ -16,6 +16,7 @@ from pouw.errors import ContentError, ContentMismatch, ContentNotFound, ContentT
 from pouw.storage.block import LEAF_BYTES, cid_of_bytes
 from pouw.storage.cid import cid_of_file
 from pouw.storage.local import LocalStore
+from pouw.storage.mirrors import Mirrors
 from pouw.storage.store import Store, copy
 
 SIZES = (0, 1, LEAF_BYTES, LEAF_BYTES + 1, 3 * LEAF_BYTES + 5)
@@ -129,6 +130,7 @@ def test_get_file__one_bit_changed__names_block_and_file_and_writes_nothing(
     with pytest.raises(ContentMismatch, match=stored.cid) as caught:
         store.get_file(stored.cid, out, stored.bytes)
     assert caught.value.cid == bad
+    assert str(store.path_of(bad)) in str(caught.value)
     assert not any(out.parent.iterdir())
 
 
@@ -168,6 +170,15 @@ def test_verify__document_changed__names_it(store: LocalStore) -> None:
     assert str(store.path_of(cid)) in str(caught.value)
 
 
+def test_mirrors__own_block_damaged__is_not_there_and_its_path_is_named(store: LocalStore) -> None:
+    cid = store.put_bytes(b"document")
+    damage(store.path_of(cid))
+    with pytest.raises(ContentNotFound, match="is not what its CID says") as caught:
+        Mirrors([("own", store)]).get_bytes(cid)
+    assert caught.value.cid == cid
+    assert str(store.path_of(cid)) in str(caught.value)
+
+
 def test_faults__several_blocks_wrong_or_gone__names_each(store: LocalStore, source: Path) -> None:
     cid = store.put_file(source).cid
     damage(store.path_of(leaf_of(store, 0)))
@@ -196,6 +207,16 @@ def test_has__any_block_gone_or_cut__is_false(
     assert not store.has(cid)
     path.write_bytes(data)
     assert store.has(cid)
+
+
+def test_has__not_a_cid__is_false(store: LocalStore) -> None:
+    assert not store.has("b" + "q" * 58)
+
+
+def test_pin__not_a_cid__is_refused(store: LocalStore) -> None:
+    with pytest.raises(ContentError, match="not a base32"):
+        store.pin("b" + "q" * 58)
+    assert not store.pins()
 
 
 def test_put_file__content_there_but_damaged__is_healed(store: LocalStore, source: Path) -> None:
