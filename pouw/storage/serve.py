@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import io
+import ipaddress
 import re
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -26,7 +29,11 @@ from pouw.storage.local import LocalStore
 from pouw.storage.unixfs import decode_node
 
 CONNECTIONS: Final = 64
+# A reader has a connection for each of its eight threads and one for the tree (`pouw.parallel`).
+# When a test set opens, two at one address, of one machine or behind one router, read at once.
+PER_ADDRESS: Final = 20
 IDLE_SECONDS: Final = 30.0
+HEAD_SECONDS: Final = 10.0
 _TARGET: Final = re.compile(r"/ipfs/(b[a-z2-7]{58})")
 _RAW: Final = "application/vnd.ipld.raw"
 _CAR: Final = "application/vnd.ipld.car"
@@ -37,7 +44,9 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 class Server(http.server.ThreadingHTTPServer):
     """Serves ``store`` at ``host`` and ``port`` (0: a free one) while the block is open.
 
-    At most ``connections`` at a time, each in a thread of its own; further ones are told to come
+    At most ``connections`` at a time, each in a thread of its own; of one address ``PER_ADDRESS``
+    or, as a proxy needs it, a quarter of them where that is more. For a further one the kept
+    connection that was idle for longest is closed; where none is idle, the new one is told to come
     again. ConfigError where the address cannot be used.
     """
 
@@ -49,7 +58,10 @@ class Server(http.server.ThreadingHTTPServer):
     ) -> None:
         self.store = store
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._free = threading.BoundedSemaphore(connections)
+        self._most, self._most_of_one = connections, max(PER_ADDRESS, connections // 4)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, bytes] = {}  # with the network it comes from
+        self._idle: dict[socket.socket, None] = {}  # the longest first
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
@@ -78,11 +90,11 @@ class Server(http.server.ThreadingHTTPServer):
 
     def process_request(self, request: _Request, client_address: Any) -> None:
         """Take a connection where there is room."""
-        if self._free.acquire(blocking=False):
+        assert isinstance(request, socket.socket)  # a tuple is for datagrams
+        if self._admit(request, network_of(client_address[0])):
             super().process_request(request, client_address)
             return
         with contextlib.suppress(OSError):
-            assert isinstance(request, socket.socket)  # a tuple is for datagrams
             request.sendall(
                 b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
                 b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -91,13 +103,78 @@ class Server(http.server.ThreadingHTTPServer):
 
     def process_request_thread(self, request: _Request, client_address: Any) -> None:
         """Answer one connection until it ends."""
+        assert isinstance(request, socket.socket)
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            with self._lock:
+                self._forget(request)
+
+    @property
+    def idle(self) -> Collection[socket.socket]:
+        """The kept connections that wait for a request, the one that waits for longest first."""
+        with self._lock:
+            return tuple(self._idle)
+
+    @contextlib.contextmanager
+    def idling(self, connection: socket.socket) -> Iterator[None]:
+        """While the block is open, ``connection`` may be closed in favour of another."""
+        with self._lock:
+            if connection in self._open:
+                self._idle[connection] = None
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle.pop(connection, None)
+
+    def _admit(self, connection: socket.socket, network: bytes) -> bool:
+        with self._lock:
+            same = {one for one, its in self._open.items() if its == network}
+            if len(same) >= self._most_of_one and not self._make_room(same):
+                return False
+            if len(self._open) >= self._most and not self._make_room(self._open):
+                return False
+            self._open[connection] = network
+            return True
+
+    def _make_room(self, among: Collection[socket.socket]) -> bool:
+        for connection in self._idle:
+            if connection in among:
+                self._forget(connection)
+                # Its thread reads the end and closes it; a client that asks just now asks again.
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._open.pop(connection, None)
+        self._idle.pop(connection, None)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients come and go; what is wrong with the store is in the answers."""
+
+
+class _Incoming(io.RawIOBase):
+    """What a client sends, until a deadline (monotonic seconds) for all of it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.deadline = time.monotonic() + HEAD_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(IDLE_SECONDS)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -108,6 +185,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Read with a deadline for the head: one for every byte would let a client take hours."""
+        super().setup()
+        self.rfile.close()
+        self._incoming = _Incoming(self.connection)
+        self.rfile = self._reader = io.BufferedReader(self._incoming)
+        self._kept = False
+
+    def handle_one_request(self) -> None:
+        """Answer one request; on a kept connection it may be long in coming."""
+        if self._kept:
+            self._incoming.deadline = time.monotonic() + IDLE_SECONDS
+            with self.server.idling(self.connection), contextlib.suppress(TimeoutError):
+                self._reader.peek(1)
+            self._incoming.deadline = min(self._incoming.deadline, time.monotonic() + HEAD_SECONDS)
+        self._kept = True
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         self._answer()
@@ -207,6 +302,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
+
+
+def network_of(address: str) -> bytes:
+    """What connections of one client are told by: an IPv4 address, the upper half of an IPv6 one.
+
+    One customer has the lower half for himself (RFC 6177).
+    """
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return parsed.ipv4_mapped.packed if parsed.ipv4_mapped else parsed.packed[:8]
+    return parsed.packed
 
 
 def car_header(root: str) -> bytes:

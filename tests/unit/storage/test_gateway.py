@@ -361,8 +361,7 @@ def test_server__more_connections_than_allowed__are_told_to_come_again(local: Lo
     with Server(local, "127.0.0.1", 0, connections=1) as server:
         address = ("127.0.0.1", server.server_address[1])
         with socket.create_connection(address) as first:
-            first.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"404" in first.recv(4096)
+            first.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
             assert ask(server, f"/ipfs/{cid}?format=raw")[0] == 503
         deadline = time.monotonic() + 10
         while (again := ask(server, f"/ipfs/{cid}?format=raw"))[0] == 503:
