@@ -2,7 +2,8 @@
 
 The index holds what confirmed blocks said, with their hashes. Before it reads on it asks whether
 the last of them still belong to the chain; what a reorganisation replaced is removed and read
-again. It may be killed at any moment: a range of blocks is in it whole or not at all.
+again. It may be killed at any moment: a range of blocks is in it whole or not at all. It begins at
+the earliest block that it was ever asked to begin at.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ CREATE TABLE IF NOT EXISTS cursor (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   block INTEGER NOT NULL,
   block_hash BLOB NOT NULL,
-  width INTEGER NOT NULL
+  width INTEGER NOT NULL,
+  from_block INTEGER NOT NULL
 );
 """
+# An index of another form is read again.
+_VERSION: Final = 2
+_FORGET: Final = "DROP TABLE IF EXISTS logs; DROP TABLE IF EXISTS cursor;"
 _WORD: Final = 32
 
 Progress = Callable[[int, int], None]
@@ -71,6 +76,8 @@ class EventIndex:
             self._database.execute("PRAGMA journal_mode = WAL")
             # What a power cut takes is read again: the index is never ahead of itself.
             self._database.execute("PRAGMA synchronous = NORMAL")
+            if self._database.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                self._database.executescript(f"{_FORGET} PRAGMA user_version = {_VERSION};")
             self._database.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -90,6 +97,7 @@ class EventIndex:
         behind the index; what was read until then stays.
         """
         end = self._reader.confirmed_block(confirmations)
+        self._begin_earlier()
         taken_back = self._take_back()
         cursor = self._cursor()
         begin = first = cursor[0] + 1 if cursor else self._from_block
@@ -97,7 +105,7 @@ class EventIndex:
         reader = LogReader(endpoint, address, cursor[2]) if cursor else LogReader(endpoint, address)
         added = 0
         for last, logs in reader.read(first, end):
-            self._append(last, self._hash_of(last), logs, reader.width)
+            self._append(last, self._same_chain(last, logs), logs, reader.width)
             added += len(logs)
             if progress is not None:
                 progress(last + 1 - begin, end + 1 - begin)
@@ -125,12 +133,31 @@ class EventIndex:
         with self._explained():
             return int(self._database.execute("SELECT count(*) FROM logs").fetchone()[0])
 
+    def _begin_earlier(self) -> None:
+        """Forget an index that lacks the beginning which is asked for now."""
+        cursor = self._cursor()
+        if cursor is not None and cursor[3] > self._from_block:
+            self._clear()
+
+    def _same_chain(self, last: int, logs: list[RawLog]) -> bytes:
+        """The hash of block ``last``; ChainUnavailable where ``logs`` are of another chain."""
+        found = self._hash_of(last)
+        if logs:
+            number = logs[-1].block_number
+            now = found if number == last else self._hash_of(number)
+            if now != logs[-1].block_hash:
+                raise ChainUnavailable(
+                    f"the chain at {self._reader.endpoint.url} changed while it was read",
+                    hint="run the same again; with more --confirmations it happens less often",
+                )
+        return found
+
     def _take_back(self) -> int:
         """Remove what is no longer part of the chain; how many blocks are to be read again."""
         cursor = self._cursor()
         if cursor is None:
             return 0
-        block, block_hash, width = cursor
+        block, block_hash, width, _ = cursor
         height = self._reader.endpoint.block_number()
         if height >= block and self._hash_of(block) == block_hash:
             return 0
@@ -154,7 +181,8 @@ class EventIndex:
         with self._transaction() as database:
             database.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?)", map(astuple, logs))
             database.execute(
-                "INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?)", (last, last_hash, width)
+                "INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?, ?)",
+                (last, last_hash, width, self._first()),
             )
 
     def _cut(self, block: int, block_hash: bytes, width: int) -> None:
@@ -162,7 +190,8 @@ class EventIndex:
         with self._transaction() as database:
             database.execute("DELETE FROM logs WHERE block > ?", (block,))
             database.execute(
-                "INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?)", (block, block_hash, width)
+                "INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?, ?)",
+                (block, block_hash, width, self._first()),
             )
 
     def _clear(self) -> None:
@@ -178,10 +207,15 @@ class EventIndex:
                 (highest,),
             ).fetchall()
 
-    def _cursor(self) -> tuple[int, bytes, int] | None:
+    def _first(self) -> int:
+        """The block that the index begins at."""
+        cursor = self._cursor()
+        return cursor[3] if cursor else self._from_block
+
+    def _cursor(self) -> tuple[int, bytes, int, int] | None:
         with self._explained():
-            row: tuple[int, bytes, int] | None = self._database.execute(
-                "SELECT block, block_hash, width FROM cursor"
+            row: tuple[int, bytes, int, int] | None = self._database.execute(
+                "SELECT block, block_hash, width, from_block FROM cursor"
             ).fetchone()
             return row
 

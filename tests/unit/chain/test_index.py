@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,69 @@ def test_events__are_typed(world: World) -> None:
     (event,) = index.events()
     assert isinstance(event, TaskDropped)
     assert event.task_id == event.block_number
+
+
+def test_sync__asked_to_begin_earlier__reads_what_it_lacks(world: World) -> None:
+    world.emit(4)
+    late = EventIndex(world.folder, ArenaReader(world.endpoint, world.arena), world.first + 3)
+    assert late.sync(1).new_events == 2
+    late.close()
+    index = world.index()
+    assert index.sync(1).new_events == 4
+    assert list(index.events()) == world.truth()
+    index.close()
+    # An index that holds more than is asked for keeps it.
+    late = EventIndex(world.folder, ArenaReader(world.endpoint, world.arena), world.first + 3)
+    assert (late.sync(1).new_events, late.count()) == (0, 4)
+
+
+class Changing(Endpoint):
+    """An endpoint whose chain becomes another once its logs were read."""
+
+    change: Any = None
+
+    def send_many(
+        self, method: str, calls: Sequence[Sequence[Any]], kind: Any, on_sent: Any = None
+    ) -> Any:
+        reading = super().send_many(method, calls, kind, on_sent)
+
+        def read() -> Any:
+            answers = reading()
+            self.change()
+            return answers
+
+        return read
+
+
+@pytest.mark.parametrize("mined_after", [0, 1])
+def test_sync__chain_changes_while_it_is_read__keeps_nothing_of_the_old_one(
+    world: World, mined_after: int
+) -> None:
+    snapshot = world.endpoint.request("evm_snapshot")
+    world.emit(2)
+    world.mine(mined_after)
+
+    def change() -> None:
+        assert world.endpoint.request("evm_revert", snapshot)
+        world.endpoint.request("evm_setNextBlockTimestamp", 4_000_000_000)
+        world.emit(2)
+        world.mine(mined_after)
+
+    endpoint = Changing.connect(world.url)
+    endpoint.change = change
+    index = world.index(endpoint)
+    with pytest.raises(ChainUnavailable, match="changed while it was read"):
+        index.sync(1)
+    assert world.index().sync(1).new_events == 2
+    assert list(index.events()) == world.truth()
+
+
+def test_index__of_an_older_form__is_read_again(world: World) -> None:
+    world.emit(2)
+    index = world.index()
+    index.close()
+    with sqlite3.connect(index.path) as database:
+        database.executescript(
+            "PRAGMA user_version = 0; DROP TABLE cursor; CREATE TABLE cursor (one, block);"
+        )
+    assert world.index().sync(1).new_events == 2
