@@ -126,7 +126,7 @@ interface IPoUW {
     /// @param changed whether the ruling changed the outcome
     /// @param verdict the outcome so far
     /// @param voted bitmap of the oracles that voted
-    /// @param voters bitmap of the oracles that voted for the outcome
+    /// @param voters bitmap of the oracles that voted for the committee's outcome, whatever was ruled
     /// @param winner the winner, where the verdict is `Winner`
     /// @param challenger who challenged
     /// @param poolHistory the pool's history just before the task was selected
@@ -359,8 +359,8 @@ interface IPoUW {
     function openTest(bytes32 testKey) external;
 
     /// @notice Open a commitment: claim a score, name the manifest, leave a bond.
-    /// @dev A claim is a guarantee: it is true iff the committee's own recomputation is at least the claim and the
-    /// content could be retrieved. Not revealing costs nothing.
+    /// @dev A claim is a guarantee: it is true iff the committee's own recomputation is at least the claim, the
+    /// content could be retrieved, and the spec's caps and provenance policy are met. Not revealing costs nothing.
     ///
     /// Requirements:
     /// - the test set is open and the time before t3;
@@ -437,7 +437,7 @@ interface IPoUW {
     /// @notice The state of selection and rounds.
     function arena() external view returns (Arena memory);
 
-    /// @notice A task by its id; empty where it was cancelled or never published.
+    /// @notice A task by its id; empty where it was cancelled or never published. Task 0 is the two ends of the pool.
     function tasks(uint64 taskId) external view returns (Task memory);
 
     /// @notice A round by its number; empty where it has not begun.
