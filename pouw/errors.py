@@ -9,6 +9,7 @@
     ├── ContentError              something about content-addressed bytes
     │   ├── ContentNotFound       no place that was asked has the block
     │   ├── ContentMismatch       bytes that do not hash to their CID
+    │   │   └── ContentMisdeclared  of another size than was declared
     │   └── ContentTooLarge       more bytes than were declared
     ├── SealError                 a sealed file that does not open
     │   └── WrongKey              the key is not the one that was committed to
@@ -62,6 +63,10 @@ class ContentNotFound(ContentError):
 
 class ContentMismatch(ContentError):
     """Bytes that do not hash to their CID, or a block that is not what the profile allows."""
+
+
+class ContentMisdeclared(ContentMismatch):
+    """Content of another size than was declared: the fault of whoever declared it."""
 
 
 class ContentTooLarge(ContentError):

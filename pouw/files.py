@@ -14,6 +14,7 @@ from typing import BinaryIO
 TEMPORARY_SUFFIX = ".part"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _PARTIAL_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -116,6 +117,19 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def of_machine(error: BaseException) -> bool:
+    """Whether this machine's trouble (a full disk, too many files) is behind ``error``.
+
+    Then it says nothing about the content that was read or written.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL | _FORBIDDEN | _BROKEN:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def advice(error: OSError) -> str | None:

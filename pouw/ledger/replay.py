@@ -279,7 +279,11 @@ class Replay:
         self._accounts.owe(due, log.number, task.task_id)
         if self._closed is not None:
             self._closed(log.record())
-            self._rounds[log.number] = log.settled()
+            settled = log.settled()
+            if settled.bonds:
+                self._rounds[log.number] = settled
+            else:
+                del self._rounds[log.number]
             self._pool.forget(task.task_id)
 
     # Money

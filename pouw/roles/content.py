@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from pouw.archive import Limits, unpack
-from pouw.documents import Archive, Manifest, TaskSpec
-from pouw.errors import ContentNotFound, ContentTooLarge, DataError
-from pouw.hashing import data_key_of, raw_cid
+from pouw.documents import Archive, Evidence, Manifest, TaskSpec
+from pouw.errors import (
+    ContentError,
+    ContentMisdeclared,
+    ContentNotFound,
+    ContentTooLarge,
+    DataError,
+    DocumentError,
+    SealError,
+)
+from pouw.files import advice, atomic_file
+from pouw.hashing import data_key_of, raw_cid, sha256
 from pouw.ml.layout import Dataset, read_dataset
 from pouw.sealing import check_key, open_file
 from pouw.storage.store import Store
 
+UNUSABLE = (DocumentError, SealError, DataError, ContentMisdeclared, ContentTooLarge)
+"""What spec or archives raise that are not what the publisher says, unless the machine is broken
+(`pouw.files.of_machine`): the task is invalid."""
 MAX_ARCHIVE_BYTES = 256 << 30
 MAX_ARCHIVE_FILES = 1_000_000
 
@@ -26,10 +38,37 @@ def fetch_spec(store: Store, digest: bytes) -> TaskSpec:
         return TaskSpec.parse(store.get_bytes(raw_cid(digest)))
 
 
+def kept_spec(store: Store, digest: bytes, folder: Path) -> TaskSpec:
+    """The TaskSpec with that sha2-256 digest, which the first fetch leaves in ``folder``.
+
+    From then on it needs no store. ContentError where it cannot be kept.
+    """
+    kept = folder / "spec.json"
+    with suppress(OSError):
+        data = kept.read_bytes()
+        if sha256(data) == digest:
+            return TaskSpec.parse(data)
+    spec = fetch_spec(store, digest)
+    try:
+        with atomic_file(kept) as file:
+            file.write(spec.encode())
+    except OSError as error:
+        raise ContentError(
+            f"cannot keep {kept}: {error.strerror}", cid=raw_cid(digest), hint=advice(error)
+        ) from error
+    return spec
+
+
 def fetch_manifest(store: Store, digest: bytes) -> Manifest:
     """The Manifest with that sha2-256 digest."""
     with _served_by("miner"):
         return Manifest.parse(store.get_bytes(raw_cid(digest)))
+
+
+def fetch_evidence(store: Store, digest: bytes) -> Evidence:
+    """The Evidence with that sha2-256 digest."""
+    with _served_by("oracle"):
+        return Evidence.parse(store.get_bytes(raw_cid(digest)))
 
 
 def fetch_archive(store: Store, archive: Archive, folder: Path) -> Path:
@@ -95,7 +134,7 @@ def _check_dataset(dataset: Dataset, spec: TaskSpec, kind: Literal["train", "tes
 
 
 @contextmanager
-def _served_by(role: Literal["publisher", "miner"]) -> Iterator[None]:
+def _served_by(role: Literal["publisher", "miner", "oracle"]) -> Iterator[None]:
     """Say whose place to name where content is missing: no store knows who should have it."""
     try:
         yield

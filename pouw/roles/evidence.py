@@ -16,6 +16,8 @@ from pouw.storage.store import Store
 from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, TaskId, Verdict
 
 Reason = Literal["score", "bound", "unavailable", "manifest", "caps", "model"]
+NOT_TO_BE_HAD: Final = "not to be had: "
+"""How the reason for `Invalid` begins where the publisher's content was missing."""
 _LISTED: Final = 800
 _JUDGED_BYTES: Final = 640 << 10
 _BRIEF_BYTES: Final = 750

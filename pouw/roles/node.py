@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pouw.ledger.history import History, RoundRecord
+from pouw.events import Event, TaskPublished
+from pouw.ledger.history import Finding, RoundRecord
 from pouw.ledger.replay import Replay
 from pouw.roles.base import Observer
 from pouw.roles.capacity import OracleOptions, open_scoring
 from pouw.roles.follow import Progress, follow
+from pouw.roles.replayer import Replayer
 from pouw.roles.rescoring import Problem, Rescore, Rescorer
 from pouw.types import Parameters, Verdict
 
@@ -64,7 +66,7 @@ class RoundAudit:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """All closed rounds, and what concerns none of them."""
+    """All closed rounds, and what concerns none of them; ``block_number``: up to where."""
 
     rounds: tuple[RoundAudit, ...]
     problems: tuple[Problem, ...]
@@ -100,9 +102,11 @@ def audit(
     """
     arena, options = observer.arena, options or AuditOptions()
     audits: dict[int, RoundAudit] = {}
+    begun: Event | None = None
     scoring = open_scoring(options.scoring, observer.home)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=observer.home) as scratch:
-        rescorer = Rescorer(observer, Path(scratch), scoring)
+        replayer = Replayer(observer.home / "provenance.log")
+        rescorer = Rescorer(observer, Path(scratch), scoring, replayer)
 
         def take(record: RoundRecord) -> None:
             if record.number >= options.first:
@@ -110,19 +114,24 @@ def audit(
 
         replaying = Replay(arena.parameters(), arena.chain_id, arena.address, take)
         try:
-            with follow(observer, progress) as events:
-                for event in events:
+            with follow(observer, progress) as followed:
+                for event in followed.events:
+                    begun = begun or event
                     replaying.feed(event)
         finally:
             scoring.end()
+            replayer.end()
     history = replaying.history()
     found: defaultdict[int | None, list[Problem]] = defaultdict(list)
     for finding in history.findings:
-        concerned = finding.round if finding.round in audits else None
-        found[concerned].append(Problem(str(finding.rule), finding.detail))
+        if finding.round in audits:
+            found[finding.round].append(Problem(str(finding.rule), finding.detail))
+        else:
+            found[None].append(Problem(str(finding.rule), _placed(finding)))
     rounds = tuple(_with(audited, found[number]) for number, audited in audits.items())
-    general = (*found[None], *_against_contract(observer, history))
-    return AuditReport(rounds, general, history.block_number)
+    against = [Problem(str(rule), told) for rule, told in followed.differences(history)]
+    general = (*_beginning(observer, begun), *found[None], *against)
+    return AuditReport(rounds, general, followed.block or 0)
 
 
 def _with(audited: RoundAudit, found: list[Problem]) -> RoundAudit:
@@ -136,19 +145,21 @@ def _with(audited: RoundAudit, found: list[Problem]) -> RoundAudit:
     return replace(audited, problems=problems, result=result)
 
 
-def _against_contract(observer: Observer, history: History) -> list[Problem]:
-    """What the events tell against what the contract holds at the same block."""
-    block = max(observer.from_block, history.block_number)
-    arena = observer.arena
-    problems = []
-    for rule, told, held in (
-        ("pool-history", history.pool_history, arena.pool_history(block)),
-        ("header", history.last_header, arena.last_header(block)),
-    ):
-        if told != held:
-            detail = f"the events give 0x{told.hex()}, the contract holds 0x{held.hex()}"
-            problems.append(Problem(rule, detail))
-    return problems
+def _placed(finding: Finding) -> str:
+    """What a finding says, with the round that the report has no line for."""
+    where = f"round {finding.round}: " if finding.round is not None else ""
+    return where + finding.detail
+
+
+def _beginning(observer: Observer, first: Event | None) -> list[Problem]:
+    """What everything else follows from where the arena's first events are missing."""
+    if first is None or (isinstance(first, TaskPublished) and first.task_id == 1):
+        return []
+    detail = (
+        f"the first event, of block {first.block_number}, is not the publication of task 1: is "
+        f"from_block {observer.from_block} after the arena's deployment? Then the rest says nothing"
+    )
+    return [Problem("beginning", detail)]
 
 
 def _round_audit(

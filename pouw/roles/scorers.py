@@ -141,8 +141,9 @@ class ScoringPool:
         self._cancel_seats()
 
     def end(self) -> None:
-        """End every seat."""
+        """End every seat; what they were doing is forgotten."""
         self._run = None
+        self._cases.clear()
         for seat in self.seats:
             seat.end()
 

@@ -82,13 +82,19 @@ class Verification:
 def verify(observer: Observer, options: VerifyOptions, say: Progress | None = None) -> Verification:
     """Check links, then train drawn segments again; LedgerError where there is no such reveal."""
     record = _round(observer, options.number)
-    return verify_reveal(observer, record, _reveal(record, options.miner), options.segments, say)
+    reveal = _reveal(record, options.miner)
+    replayer = Replayer(observer.home / "provenance.log")
+    try:
+        return verify_reveal(observer, record, reveal, replayer, options.segments, say)
+    finally:
+        replayer.end()
 
 
 def verify_reveal(
     observer: Observer,
     record: RoundRecord,
     reveal: RevealRecord,
+    replayer: Replayer,
     segments: int | None = None,
     say: Progress | None = None,
 ) -> Verification:
@@ -105,7 +111,6 @@ def verify_reveal(
     fault: str | None = None
     missing: str | None = None
     replay: Replay | None = None
-    replayer = Replayer(observer.home / "provenance.log")
     try:
         with tempfile.TemporaryDirectory(prefix="provenance-", dir=observer.home) as name:
             scratch = Path(name)
@@ -123,8 +128,6 @@ def verify_reveal(
         missing = str(error)
     except ContentError as error:
         fault = str(error)
-    finally:
-        replayer.end()
     return Verification(record.number, reveal.miner, spec.provenance.policy, fault, missing, replay)
 
 

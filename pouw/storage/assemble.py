@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pouw.errors import ContentError, ContentMismatch, ContentTooLarge
+from pouw.errors import ContentError, ContentMisdeclared, ContentTooLarge
 from pouw.files import advice, partial_file, write_at
 from pouw.hashing import sha256
 from pouw.parallel import computed_in_order, in_order
@@ -81,7 +81,7 @@ class _Partial:
 def _check_size(cid: str, link: Link, found: int, declared: int) -> None:
     if found != link.size:
         more = link.cid == cid and found > declared
-        raise (ContentTooLarge if more else ContentMismatch)(
+        raise (ContentTooLarge if more else ContentMisdeclared)(
             f"block {link.cid} of {cid} has {found} bytes, {link.size} were declared",
             cid=link.cid,
             hint="the declared size and the content do not belong together",

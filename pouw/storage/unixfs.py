@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pouw.errors import ContentError, ContentMismatch, ContentTooLarge
+from pouw.errors import ContentError, ContentMisdeclared, ContentMismatch, ContentTooLarge
 from pouw.hashing import sha256
 from pouw.storage.block import LEAF_BYTES, cid_bytes, is_raw, node_cid, text_of
 
@@ -72,7 +72,7 @@ def leaves(root: str, size: int, fetch: Fetch) -> Iterator[Link]:
     """
     if is_raw(root):
         if size > LEAF_BYTES:
-            raise ContentMismatch(
+            raise ContentMisdeclared(
                 f"{root} is one block of at most 1 MiB, declared with {size} bytes", cid=root
             )
         yield Link(root, size, size, 0)
@@ -82,7 +82,7 @@ def leaves(root: str, size: int, fetch: Fetch) -> Iterator[Link]:
     if found > size:
         raise ContentTooLarge(f"{root} holds {found} bytes, {size} were declared", cid=root)
     if found < size:
-        raise ContentMismatch(f"{root} holds {found} bytes, {size} were declared", cid=root)
+        raise ContentMisdeclared(f"{root} holds {found} bytes, {size} were declared", cid=root)
     for link in links:
         yield from _leaves_below(link, fetch)
 

@@ -17,6 +17,7 @@ from pouw.roles.content import fetch_manifest
 from pouw.roles.follow import read_history
 from pouw.roles.node import AuditOptions, AuditReport, Result, audit
 from pouw.roles.prune import carry_out, plan
+from pouw.roles.replayer import Replayer
 from pouw.roles.rescoring import Problem, Rescorer
 from pouw.roles.verification import VerifyOptions, verify
 from pouw.storage.local import LocalStore
@@ -197,11 +198,13 @@ def forged(story: Story, number: RoundNumber, **change: int | bytes) -> tuple[Pr
         replace(one, **change) if one.miner == record.winner else one for one in record.reveals
     )
     scoring = open_scoring(OracleOptions(), observer.home)
+    replayer = Replayer(observer.home / "provenance.log")
     try:
-        rescorer = Rescorer(observer, observer.home, scoring)
+        rescorer = Rescorer(observer, observer.home, scoring, replayer)
         return rescorer.recheck(replace(record, reveals=reveals), "winners").problems
     finally:
         scoring.end()
+        replayer.end()
 
 
 def test_rescore__committee_paid_a_false_claim__is_a_lie(story: Story) -> None:

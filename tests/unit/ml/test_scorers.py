@@ -104,6 +104,18 @@ def test_pool__cancelled__ends_with_time(pool: ScoringPool, request_: ScoringReq
     assert (answer.reason, answer.score_ppm) == ("time", None)
 
 
+def test_pool__ended_in_the_middle__takes_the_next_model(
+    pool: ScoringPool, request_: ScoringRequest, alone: ScoringAnswer
+) -> None:
+    pool.ask(request_)
+    pool.answer()
+    pool.end()
+    pool.ask(request_)
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert answer.score_ppm == alone.score_ppm
+
+
 def test_pool__a_process_killed_once__its_case_is_scored_again(
     pool: ScoringPool,
     seats: list[ScoringProcess],
