@@ -26,7 +26,7 @@ from torch import nn
 
 from pouw.documents import Caps, CaseCounts, TaskSpec
 from pouw.errors import ConfigError, DataError, ModelError, ModelTooLarge, PouwError, ProcessError
-from pouw.files import atomic_file
+from pouw.files import atomic_file, of_machine
 from pouw.ml.bound import ScoreBound
 from pouw.ml.checkpoint import load_model
 from pouw.ml.device import (
@@ -93,7 +93,7 @@ class Scorer:
         except MemoryError:
             outcome = _Outcome("local", "this machine has not the memory for the test set")
         except DataError as error:
-            outcome = _Outcome("data", str(error))
+            outcome = _Outcome("local" if of_machine(error) else "data", str(error))
         except _OutOfTime as error:
             outcome = _Outcome("time", str(error))
         except OSError as error:

@@ -16,6 +16,7 @@ from pouw.journal import Journal
 from pouw.storage.store import Store
 
 RETRY_SECONDS = 5.0
+_FETCHES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class Errands:
     """Named calls that take longer than a ``run_once()`` may: transactions, archives.
 
     A name runs at most once at a time; after an error it is tried again when asked for, no sooner
-    than ``RETRY_SECONDS`` later. One thread keeps transactions in order, another opens archives.
+    than ``RETRY_SECONDS`` later. One thread keeps transactions in order, another opens archives,
+    several fetch what strangers serve as slowly as they like.
     With ``inline`` every errand is done when it is asked for (a command, a test).
     """
 
@@ -95,8 +97,8 @@ class Errands:
         self._setup = setup
         self._inline = inline
         self._pools = {
-            kind: ThreadPoolExecutor(1, thread_name_prefix=kind)
-            for kind in ("transactions", "files")
+            kind: ThreadPoolExecutor(threads, thread_name_prefix=kind)
+            for kind, threads in (("transactions", 1), ("files", 1), ("fetches", _FETCHES))
         }
         self._running: dict[str, Future[Any]] = {}
         self._not_before: dict[str, float] = {}
@@ -109,6 +111,10 @@ class Errands:
     def prepare(self, name: str, call: Callable[[], Any]) -> None:
         """Ask for work on files, unless it is under way or failed a moment ago."""
         self._ask("files", name, call)
+
+    def fetch(self, name: str, call: Callable[[], Any]) -> None:
+        """Ask for content of strangers, unless it is under way or failed a moment ago."""
+        self._ask("fetches", name, call)
 
     def under_way(self, name: str) -> bool:
         """Whether the errand has been asked for and is not done."""
@@ -136,6 +142,8 @@ class Errands:
             if not future.done():
                 continue
             del self._running[name]
+            if future.cancelled():
+                continue
             error = future.exception()
             if error is None:
                 self._not_before.pop(name, None)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pouw.documents import Judged, Manifest, TaskSpec
-from pouw.errors import ContentMismatch, ContentNotFound, ContentTooLarge
+from pouw.errors import ContentError, ContentMismatch, ContentTooLarge, PouwError
 from pouw.events import Revealed
-from pouw.roles.base import Errands, Setup
+from pouw.files import of_machine
+from pouw.roles.base import RETRY_SECONDS, Errands, Setup
 from pouw.roles.evidence import judge_manifest, judged_score
 from pouw.roles.keeping import Keeper, files_of
 from pouw.roles.provenance import Claim, Provenance, recipe_fault
 from pouw.types import RoundNumber, Task
 
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
+_SLOW_SECONDS = 60.0  # after which a fetch keeps no other one waiting
+_LONGEST_PAUSE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,9 @@ class Candidates:
 
     The checkpoints are checked link by link where the spec asks for provenance.
 
-    Fetching runs as an errand; ``missing`` holds the reveals whose content no place has (yet).
+    Fetches run as errands, several beside each other where one is slow: a miner that serves a byte
+    now and then must not keep the reveals below waiting. ``missing`` holds the reveals whose
+    content no place has (yet); they are asked for again once all others were, ever more rarely.
     """
 
     setup: Setup
@@ -48,18 +54,46 @@ class Candidates:
     keeper: Keeper
     missing: dict[Revealed, Missing] = field(default_factory=dict)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
+    _begun: dict[Revealed, float] = field(default_factory=dict)
+    _again_at: dict[Revealed, float] = field(default_factory=dict)
 
     def fetch(self, ranked: Iterable[Revealed]) -> None:
         """Ask for the first of ``ranked`` (none of them judged yet) that are not here."""
-        ahead = 0
+        ahead, missing = 0, []
         for event in ranked:
+            if event in self.missing:
+                missing.append(event)
+                continue
+            if event not in self._found:
+                self._ask(event)
+            # What is slow must not keep the ones below it waiting.
+            ahead += not self._slow(event)
             if ahead == _AHEAD:
                 return
-            if event not in self._found:
-                name = f"fetch what {event.miner} revealed in round {self.number}"
-                self.errands.prepare(name, self._fetching(event))
-            # What is missing must not keep the ones below it waiting.
-            ahead += event not in self.missing
+        now = time.monotonic()
+        for event in missing:
+            if now >= self._again_at.get(event, 0.0):
+                self._ask(event)
+
+    def given_up(self, event: Revealed) -> Missing | None:
+        """What to say of content that is not here although it was asked for in good time."""
+        if event in self.missing:
+            return self.missing[event]
+        if event in self._found or not self._slow(event):
+            return None
+        return Missing(1, f"it was still arriving after {_SLOW_SECONDS:.0f} s")
+
+    def _ask(self, event: Revealed) -> None:
+        name = f"fetch what {event.miner} revealed in round {self.number}"
+        self._begun.setdefault(event, time.monotonic())
+        self.errands.fetch(name, self._fetching(event))
+
+    def _slow(self, event: Revealed) -> bool:
+        """Whether its fetch has been under way for so long that others need not wait for it."""
+        begun = self._begun.get(event)
+        if begun is None or event in self._found:
+            return False
+        return time.monotonic() - begun >= _SLOW_SECONDS
 
     def found(self, event: Revealed) -> Judged | Path | None:
         """The finding where the manifest is at fault, else the weights; None until fetched."""
@@ -75,9 +109,14 @@ class Candidates:
         def fetch() -> None:
             try:
                 self._found[event] = self._examine(event)
-            except ContentNotFound as error:
-                attempts = self.missing[event].attempts if event in self.missing else 0
-                self.missing[event] = Missing(attempts + 1, str(error))
+            except PouwError as error:
+                if not isinstance(error, ContentError) or of_machine(error):
+                    self._begun.pop(event, None)  # this machine's trouble: nobody was slow
+                    raise
+                attempts = 1 + (self.missing[event].attempts if event in self.missing else 0)
+                pause = min(RETRY_SECONDS * 2**attempts, _LONGEST_PAUSE_SECONDS)
+                self._again_at[event] = time.monotonic() + pause
+                self.missing[event] = Missing(attempts, str(error))
                 raise
             self.missing.pop(event, None)
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import enum
+import shutil
 from pathlib import Path
 
 from pouw.documents import Judged, Replay, TaskSpec
-from pouw.errors import (
-    ConfigError,
-    ContentNotFound,
-    DataError,
-    DocumentError,
-    ProcessError,
-    SealError,
-)
+from pouw.errors import ConfigError, ContentNotFound, ProcessError
 from pouw.events import Revealed
+from pouw.files import of_machine
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.candidates import Candidates
 from pouw.roles.capacity import OracleOptions, open_scoring
-from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
-from pouw.roles.evidence import Judgement, build_evidence, judged_score, unavailable
+from pouw.roles.content import UNUSABLE, fetch_manifest, kept_spec, open_archive
+from pouw.roles.evidence import (
+    NOT_TO_BE_HAD,
+    Judgement,
+    build_evidence,
+    judged_score,
+    unavailable,
+)
 from pouw.roles.feed import Feed, RoundEvents
 from pouw.roles.keeping import Keeper
 from pouw.roles.provenance import Claim, Provenance, claim_key, drawn_plan
@@ -82,6 +83,8 @@ class Oracle:
         self._crashes: dict[Revealed, int] = {}
         self._candidates: Candidates | None = None
         self._invalid: dict[RoundNumber, str] = {}
+        self._absent: dict[RoundNumber, str] = {}
+        self._tidied: tuple[int, bool] | None = None
         self._test_data: dict[RoundNumber, tuple[TaskSpec, Path]] = {}
         self._provenance = Provenance(setup)
         self._keeper = Keeper(setup, self._errands)
@@ -95,6 +98,7 @@ class Oracle:
         step = decide(view, voted=self._voted(view), outcome=outcome, credit=credit)
         self._act(step, view, outcome)
         self._keeper.tend(self._feed, view.now)
+        self._tidy(view)
         boundary = view.next_boundary()
         return Status(
             role="oracle",
@@ -129,11 +133,14 @@ class Oracle:
             return Judgement(Verdict.INVALID, None, (), tuple(ranked), self._invalid[live.number])
         # Only content that is missing is given up on; what is merely not scored yet gets no vote.
         late = view.now >= at.t4 - self._options.report_margin_seconds
+        if late and live.number in self._absent:
+            absent = NOT_TO_BE_HAD + self._absent[live.number]
+            return Judgement(Verdict.INVALID, None, (), tuple(ranked), absent)
         judged: list[Judged] = []
         for place, event in enumerate(ranked):
             record = self._judged(live.number, event)
             if record is None:
-                missing = self._candidates.missing.get(event) if self._candidates else None
+                missing = self._candidates.given_up(event) if self._candidates else None
                 if not late or missing is None:
                     return None
                 record = unavailable(event, str(missing))
@@ -159,8 +166,8 @@ class Oracle:
             case Step.WARM:
                 self._scoring.warm()
             case Step.SCORE:
-                if view.live and view.task and view.deadlines:
-                    self._score(view.live, view.task, view.deadlines, view.now)
+                if view.live and view.task:
+                    self._score(view.live, view.task)
             case Step.REPORT:
                 if view.live and view.task and view.deadlines and outcome:
                     replays = self._replays(view.live.number, view.deadlines, view.now, outcome)
@@ -173,12 +180,12 @@ class Oracle:
             case Step.WITHDRAW:
                 self._errands.send("withdraw", lambda: arena.withdraw(self._address))
 
-    def _score(self, live: Round, task: Task, at: Deadlines, now: int) -> None:
+    def _score(self, live: Round, task: Task) -> None:
         self._scoring.warm()
         self._take_answer(live.number)
         events = self._feed.round(live.number)
         if live.number not in self._test_data:
-            self._open_task(live.number, task, events, late=now >= at.t4 - PATIENCE_SECONDS)
+            self._open_task(live.number, task, events)
             return
         spec, data = self._test_data[live.number]
         candidates = self._candidates_of(live.number, task, spec, events)
@@ -195,6 +202,25 @@ class Oracle:
                 return
             elif event not in candidates.missing:
                 return
+
+    def _tidy(self, view: View) -> None:
+        """Let go of what past rounds were judged on: opened archives, and weights fetched ahead."""
+        moment = (view.state.rounds, view.state.live)
+        if moment == self._tidied:
+            return
+        self._tidied = moment
+        needed = [task for task in (view.task if view.live else None, view.selected) if task]
+        tasks = {str(task.task_id) for task in needed}
+        rounds = {str(view.live.number)} if view.live else set()
+        home = self._setup.home
+
+        def tidy() -> None:
+            for folder, kept in ((home / "tasks", tasks), (home / "models", rounds)):
+                for old in folder.glob("*"):
+                    if old.name not in kept:
+                        shutil.rmtree(old, ignore_errors=True)
+
+        self._errands.prepare("let go of past rounds", tidy)
 
     def _not_judged(self, number: RoundNumber, ranked: list[Revealed]) -> list[Revealed]:
         """The reveals that can still change the vote: those above the first true claim."""
@@ -224,9 +250,7 @@ class Oracle:
             )
         return self._candidates
 
-    def _open_task(
-        self, number: RoundNumber, task: Task, events: RoundEvents, *, late: bool
-    ) -> None:
+    def _open_task(self, number: RoundNumber, task: Task, events: RoundEvents) -> None:
         """Open spec and both archives; what the publisher sealed wrongly makes the task invalid."""
         data_key, test_key = events.data_key, events.test_key
         if data_key is None or test_key is None:
@@ -236,17 +260,19 @@ class Oracle:
         def open_all() -> None:
             store = self._setup.store
             try:
-                spec = fetch_spec(store, task.spec_digest)
+                spec = kept_spec(store, task.spec_digest, folder)
                 open_archive(store, spec, "train", data_key, task.key_hash, folder)
                 opened = open_archive(store, spec, "test", test_key, task.key_hash, folder)
-            except (DocumentError, SealError, DataError) as error:
+            except UNUSABLE as error:
+                if of_machine(error):
+                    raise
                 self._invalid[number] = str(error)
                 self._setup.warn(f"task {task.task_id} is invalid: {error}", task=task.task_id)
             except ContentNotFound as error:
-                if late:
-                    self._invalid[number] = str(error)
+                self._absent[number] = str(error)
                 raise
             else:
+                self._absent.pop(number, None)
                 self._test_data[number] = (spec, opened)
                 self._provenance.warm(spec)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from pouw.ml.requests import ScoringRequest
 from pouw.ml.scoring import Scorer
 from pouw.roles.base import Notice, Setup
 from pouw.roles.content import open_archive
+from pouw.roles.evidence import NOT_TO_BE_HAD
 from pouw.roles.offer import PublishRequest, seal_offer
 from pouw.roles.oracle import Oracle, OracleOptions
 from pouw.storage.local import LocalStore
@@ -85,7 +87,12 @@ class Entrant:
 class Stage:
     """A published task, a store that everybody reads, and models of several kinds."""
 
-    def __init__(self, endpoint: Endpoint, folder: Path) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        folder: Path,
+        change: Callable[[TaskSpec], TaskSpec] = lambda spec: spec,
+    ) -> None:
         arena = deploy(Sender(endpoint, dev_account(0)), PARAMETERS).address
         self.clients = [
             ArenaClient(Sender(endpoint, dev_account(index)), arena) for index in range(8)
@@ -108,7 +115,8 @@ class Stage:
         )
         scratch = folder / "scratch"
         scratch.mkdir()
-        self.spec: TaskSpec = seal_offer(request, TEST_KEY, self.store, scratch, lambda *_: None)
+        sealed = seal_offer(request, TEST_KEY, self.store, scratch, lambda *_: None)
+        self.spec: TaskSpec = change(sealed)
         self.store.put_bytes(self.spec.encode())
         self.key_hash = hashing.key_hash_of(TEST_KEY)
         self.clients[0].publish(self.spec.digest(), self.key_hash, 1, request.reward_wei)
@@ -149,6 +157,79 @@ class Stage:
         )
         self.store.put_bytes(manifest.encode())
         return Entrant(client, manifest, claim_ppm)
+
+
+def _opened(stage: Stage, spec: TaskSpec, advance: Callable[[int], None]) -> None:
+    """A round of the task ``spec`` in which somebody revealed something."""
+    stage.store.put_bytes(spec.encode())
+    entrant = stage.enter(2, stage.model("any", lambda tensor: tensor), 990_000)
+    advance(PARAMETERS.phase2)
+    stage.clients[0].release_data_key(hashing.data_key_of(TEST_KEY))
+    digest, who = entrant.manifest.digest(), entrant.arena.sender.address
+    entrant.arena.commit(FIRST, entrant.arena.commitment_of(FIRST, who, digest, SALT))
+    advance(PARAMETERS.phase1)
+    stage.clients[0].open_test(TEST_KEY)
+    entrant.arena.reveal(FIRST, digest, entrant.claim_ppm, SALT)
+    advance(PARAMETERS.key_window + PARAMETERS.reveal_window)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("off", [-1, 1, 300 << 30])
+def test_oracle__archive_of_another_size_than_declared__votes_invalid(
+    endpoint: Endpoint, advance: Callable[[int], None], tmp_path: Path, part: str, off: int
+) -> None:
+    def misdeclared(spec: TaskSpec) -> TaskSpec:
+        archive = getattr(spec, part)
+        return spec.model_copy(
+            update={part: archive.model_copy(update={"bytes": archive.bytes + off})}
+        )
+
+    stage = Stage(endpoint, tmp_path, misdeclared)
+    _opened(stage, stage.spec, advance)
+    evidence = _judged(stage, tmp_path, advance)
+    assert evidence.verdict == "invalid"
+    assert not evidence.invalid_reason.startswith(NOT_TO_BE_HAD)
+
+
+def test_oracle__archive_that_nobody_serves__votes_invalid_once_it_is_late(
+    endpoint: Endpoint, advance: Callable[[int], None], tmp_path: Path
+) -> None:
+    absent = "bafkrei" + "a" * 52
+    stage = Stage(
+        endpoint,
+        tmp_path,
+        lambda spec: spec.model_copy(
+            update={"test": spec.test.model_copy(update={"cid": absent, "bytes": 5})}
+        ),
+    )
+    _opened(stage, stage.spec, advance)
+    evidence = _judged(stage, tmp_path, advance, scored=0)
+    assert evidence.verdict == "invalid"
+    assert evidence.invalid_reason.startswith(NOT_TO_BE_HAD)
+
+
+def test_oracle__disk_too_full_for_the_archive__votes_nothing_against_the_publisher(
+    endpoint: Endpoint, advance: Callable[[int], None], tmp_path: Path
+) -> None:
+    stage = Stage(endpoint, tmp_path)
+    _opened(stage, stage.spec, advance)
+    notices: list[Notice] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        setup = Setup(
+            stage.clients[1], stage.store, tmp_path / "home", journal, 1, 0, notices.append
+        )
+        oracle = Oracle(setup, OracleOptions(), inline=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (stage.spec.train.bytes - 1_000, hard))
+        try:
+            oracle.run_once()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        try:
+            assert any("too large" in notice.text for notice in notices)
+            assert not any("is invalid" in notice.text for notice in notices)
+        finally:
+            oracle.close()
 
 
 def test_oracle__liar_hostile_missing_honest_and_one_below__votes_with_reasons(
@@ -200,7 +281,9 @@ def test_oracle__liar_hostile_missing_honest_and_one_below__votes_with_reasons(
     ]
 
 
-def _judged(stage: Stage, folder: Path, advance: Callable[[int], None]) -> Evidence:
+def _judged(
+    stage: Stage, folder: Path, advance: Callable[[int], None], scored: int = 3
+) -> Evidence:
     """Run the oracle until it has voted: near the end of its window, for content is missing."""
     notices: list[Notice] = []
     arena = stage.clients[1]
@@ -220,8 +303,8 @@ def _judged(stage: Stage, folder: Path, advance: Callable[[int], None]) -> Evide
             late = False
             while time.monotonic() < until:
                 oracle.run_once()
-                scored = sum("measured" in notice.text for notice in notices)
-                if scored == 3 and not late:
+                measured = sum("measured" in notice.text for notice in notices)
+                if measured == scored and not late:
                     advance(6_000)
                     late = True
                 for event in arena.events(0, arena.endpoint.block_number()):

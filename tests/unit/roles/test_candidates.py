@@ -1,0 +1,161 @@
+"""Revealed models that are slow, missing, or cannot be kept: none keeps the others waiting."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_task import tiny_spec
+
+from pouw import hashing
+from pouw.documents import Manifest, ModelFile, Provenance, Recipe
+from pouw.errors import ContentError
+from pouw.events import Revealed
+from pouw.journal import Journal
+from pouw.roles.base import Errands, Setup
+from pouw.roles.candidates import Candidates
+from pouw.roles.keeping import Keeper
+from pouw.roles.provenance import Provenance as Checkpoints
+from pouw.storage.local import LocalStore
+from pouw.types import Address, RoundNumber, Task, TaskId
+
+NUMBER, DATA_KEY = RoundNumber(1), bytes(32)
+SPEC = tiny_spec(provenance=Provenance(policy="none"))
+PATIENCE_SECONDS = 20.0
+
+
+class Strangers(LocalStore):
+    """A store whose content of some miners comes late, never, or does not fit on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.served = threading.Event()
+        self.slow: set[str] = set()
+        self.unfit: set[str] = set()
+        self.looked_up: list[str] = []
+
+    def get_bytes(self, cid: str, limit: int = 1 << 20) -> bytes:
+        self.looked_up.append(cid)
+        if cid in self.slow:
+            self.served.wait(PATIENCE_SECONDS)
+        return super().get_bytes(cid, limit)
+
+    def get_file(self, cid: str, destination: Path, size: int) -> None:
+        if cid in self.unfit:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise ContentError(f"cannot write {destination}") from full
+        super().get_file(cid, destination, size)
+
+
+class World:
+    def __init__(self, folder: Path, journal: Journal) -> None:
+        self.store = Strangers(folder / "store")
+        setup: Any = Setup(None, self.store, folder, journal, 1, 0, lambda _: None)
+        self.errands = Errands(setup)
+        task: Any = Task(
+            TaskId(1), _address(99), 0, NUMBER, False, False, 1, 0, 0, SPEC.digest(), b""
+        )
+        self.candidates = Candidates(
+            setup,
+            self.errands,
+            NUMBER,
+            task,
+            SPEC,
+            Checkpoints(setup),
+            DATA_KEY,
+            Keeper(setup, self.errands),
+        )
+
+    def reveal(self, miner: int, *, served: bool = True) -> tuple[Revealed, Manifest]:
+        model = self.store.put_bytes(b"model %d" % miner)
+        manifest = Manifest(
+            task=1,
+            round=1,
+            miner=_address(miner),
+            network=SPEC.network,
+            model=ModelFile(cid=model, bytes=len(b"model %d" % miner), dtype="float32"),
+            checkpoints=(),
+            seed="0x" + hashing.round_seed(DATA_KEY, NUMBER, _address(miner)).hex(),
+            recipe=Recipe(engine={}, settings={}),
+            software="test",
+            device="test",
+        )
+        if served:
+            self.store.put_bytes(manifest.encode())
+        fields = dict.fromkeys(Revealed.__struct_fields__, 0)
+        known = {"round": 1, "miner": _address(miner), "manifest_digest": manifest.digest()}
+        return Revealed(**{**fields, **known}), manifest
+
+    def until(self, event: Revealed, ranked: list[Revealed]) -> None:
+        """Ask as an oracle does until the weights of ``event`` are here."""
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while not isinstance(self.candidates.found(event), Path):
+            assert time.monotonic() < ends
+            self.candidates.fetch(ranked)
+            time.sleep(0.005)
+
+
+def _address(number: int) -> Address:
+    return Address(f"0x{number:040x}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        made = World(tmp_path, journal)
+        yield made
+        made.store.served.set()
+        made.errands.close()
+
+
+def test_fetch__two_served_byte_by_byte__the_one_below_is_fetched_and_they_are_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.candidates._SLOW_SECONDS", 0.3)
+    slow = [world.reveal(miner) for miner in (1, 2)]
+    world.store.slow = {hashing.raw_cid(manifest.digest()) for _, manifest in slow}
+    honest, _ = world.reveal(3)
+    ranked = [*(event for event, _ in slow), honest]
+    world.candidates.fetch(ranked)
+    assert world.candidates.given_up(ranked[0]) is None
+    world.until(honest, ranked)
+    missing = world.candidates.given_up(ranked[0])
+    assert missing is not None
+    assert "still arriving" in str(missing)
+    assert world.candidates.given_up(honest) is None
+    world.store.served.set()
+    world.until(ranked[0], ranked)
+    assert world.candidates.given_up(ranked[0]) is None
+
+
+def test_fetch__many_withheld_above__each_is_looked_up_once_before_the_one_below(
+    world: World,
+) -> None:
+    withheld = [world.reveal(miner, served=False)[0] for miner in range(1, 21)]
+    honest, manifest = world.reveal(30)
+    world.until(honest, [*withheld, honest])
+    reached = world.store.looked_up.index(hashing.raw_cid(manifest.digest()))
+    assert reached <= len(withheld)
+    assert {str(world.candidates.given_up(event)) for event in withheld} != {"None"}
+
+
+def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.candidates._SLOW_SECONDS", 0.0)
+    event, manifest = world.reveal(1)
+    world.store.unfit = {manifest.model.cid}
+    world.candidates.fetch([event])
+    ends = time.monotonic() + PATIENCE_SECONDS
+    name = f"fetch what {event.miner} revealed in round 1"
+    while world.errands.under_way(name):
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    assert event not in world.candidates.missing
+    assert world.candidates.given_up(event) is None
