@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from pouw.errors import ProcessError
+from pouw.files import atomic_file
 from pouw.ml.requests import (
     FINISHED_FILE,
     RUN_FILE,
@@ -70,13 +71,19 @@ class TrainingProcess:
                 _write(self._child.stdin, f"tune {path}\n")
 
     def begin(self, request: TrainingRequest) -> None:
-        """Hand the request to the child, which is warm by now."""
-        request.out.mkdir(parents=True, exist_ok=True)
+        """Hand the request to the child, which is warm by now; one that ``out`` holds stays."""
         path = request.out / "request.json"
-        path.write_text(request.line() + "\n")
+        if not path.exists():
+            with atomic_file(path) as file:
+                file.write(request.line().encode() + b"\n")
         self._out = request.out
         with contextlib.suppress(BrokenPipeError):
             _write(self._child.stdin, f"train {path}\n")
+
+    @property
+    def tuning(self) -> bool:
+        """Whether the child was asked for a trial, which may be over."""
+        return self._tuning is not None
 
     @property
     def begun(self) -> bool:

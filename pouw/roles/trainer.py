@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from pouw.ml.requests import (
     TuningRequest,
 )
 from pouw.roles.base import Errands, Setup
-from pouw.roles.content import fetch_archive, fetch_spec, open_archive
+from pouw.roles.content import fetch_archive, kept_spec, open_archive
 from pouw.roles.processes import (
     TrainingProcess,
     read_finished,
@@ -28,8 +29,9 @@ from pouw.roles.processes import (
     read_tuned,
 )
 from pouw.roles.view import View
-from pouw.types import Address, Deadlines, RoundNumber, Task
+from pouw.types import Address, Deadlines, RoundNumber, Task, TaskId
 
+_MOST_TRIALS = 2  # of one task: a crash may be the machine's, two are the trial's
 _TIMED_BLOCKS = 20
 _USUAL_BLOCK_SECONDS = 12.0
 
@@ -69,6 +71,7 @@ class Trainer:
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
         self._specs: dict[bytes, TaskSpec] = {}
+        self._trials: Counter[TaskId] = Counter()
         self._block_seconds: float | None = None
 
     def out(self, number: RoundNumber) -> Path:
@@ -80,10 +83,11 @@ class Trainer:
         return read_snapshots(self.out(number))
 
     def spec(self, task: Task) -> TaskSpec:
-        """The task's spec, fetched once."""
-        if task.spec_digest not in self._specs:
-            self._specs[task.spec_digest] = fetch_spec(self._setup.store, task.spec_digest)
-        return self._specs[task.spec_digest]
+        """The task's spec, fetched once: after a kill it may be nowhere else to be had."""
+        digest = task.spec_digest
+        if digest not in self._specs:
+            self._specs[digest] = kept_spec(self._setup.store, digest, self._folder(task))
+        return self._specs[digest]
 
     def prefetch(self, task: Task, opens: int) -> None:
         """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
@@ -101,7 +105,9 @@ class Trainer:
         process = self._warm()
         if self._options.trial and task.spec_digest in self._specs:
             tuned = self._tuned(task)
-            if not tuned.exists():
+            often = self._trials[task.task_id] == _MOST_TRIALS
+            if not (tuned.exists() or process.tuning or often):
+                self._trials[task.task_id] += 1
                 process.tune(
                     TuningRequest(
                         spec=self._specs[task.spec_digest],
@@ -207,7 +213,7 @@ class Trainer:
             failure = self._process.failure()
             if failure:
                 self._setup.warn(failure)
-            self._process = None
+            self.end()
         if self._process is None:
             self._process = TrainingProcess(
                 self._setup.home / "training.log", self._options.threads, self._options.processes

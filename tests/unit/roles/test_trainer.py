@@ -1,0 +1,141 @@
+"""What a miner's training half keeps for the next start, and what it does not ask for for ever."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tiny_task import tiny_request, tiny_spec
+
+from pouw.journal import Journal
+from pouw.ml.requests import ENGINE_FILE, TrainingRequest
+from pouw.roles.base import Errands, Notice, Setup
+from pouw.roles.processes import TrainingProcess
+from pouw.roles.trainer import MinerOptions, Trainer
+from pouw.storage.local import LocalStore
+from pouw.types import ZERO_ADDRESS, ZERO_WORD, RoundNumber, Task, TaskId
+
+SPEC = tiny_spec()
+TASK = Task(
+    task_id=TaskId(7),
+    publisher=ZERO_ADDRESS,
+    min_score=500_000,
+    round=RoundNumber(0),
+    pooled=False,
+    first=False,
+    reward=100,
+    above=TaskId(0),
+    below=TaskId(0),
+    spec_digest=SPEC.digest(),
+    key_hash=ZERO_WORD,
+)
+QUIET_CHAIN: Any = SimpleNamespace(  # of one block
+    sender=SimpleNamespace(address=ZERO_ADDRESS),
+    endpoint=SimpleNamespace(block_number=lambda: 0, timestamp=lambda number: 0),
+)
+
+
+class Bench:
+    """A trainer in a home of its own, started again as often as a test likes."""
+
+    def __init__(self, home: Path, journal: Journal) -> None:
+        self.home = home
+        self.warnings: list[str] = []
+        self._journal = journal
+        self._open: list[tuple[Trainer, Errands]] = []
+
+    def trainer(self, store: str = "store") -> Trainer:
+        content = LocalStore(self.home / store)
+        setup = Setup(QUIET_CHAIN, content, self.home, self._journal, 1, 0, self._take)
+        errands = Errands(setup, inline=True)
+        self._open.append((Trainer(setup, MinerOptions(), errands), errands))
+        return self._open[-1][0]
+
+    def close(self) -> None:
+        for trainer, errands in self._open:
+            trainer.end()
+            errands.close()
+
+    def _take(self, notice: Notice) -> None:
+        if notice.level == "warning":
+            self.warnings.append(notice.text)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        bench = Bench(tmp_path, journal)
+        yield bench
+        bench.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_spec__started_again_and_nobody_serves_it__is_the_one_that_was_kept(bench: Bench) -> None:
+    LocalStore(bench.home / "store").put_bytes(SPEC.encode())
+    assert bench.trainer().spec(TASK) == SPEC
+    assert bench.trainer(store="publisher is down").spec(TASK) == SPEC
+    assert (bench.home / "tasks" / "7" / "spec.json").read_bytes() == SPEC.encode()
+
+
+def test_prefetch__trial_that_ends_its_process__is_asked_for_twice_and_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # a child that crashes at once
+    LocalStore(bench.home / "store").put_bytes(SPEC.encode())
+    trainer = bench.trainer()
+    asked = bench.home / "tasks" / "7" / Path(ENGINE_FILE).with_suffix(".request.json")
+    trials = 0
+
+    def crashed_often() -> bool:
+        nonlocal trials
+        trainer.prefetch(TASK, opens=2_000_000_000)
+        trials += asked.exists()
+        asked.unlink(missing_ok=True)
+        return sum(line.startswith("training ended") for line in bench.warnings) >= 4
+
+    wait_for(crashed_often)
+    assert trials == 2
+
+
+def test_begin__request_is_there__is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    request = tiny_request(tmp_path / "data", tmp_path / "out")
+    saved = request.out / "request.json"
+    written = []
+    for _ in range(2):
+        process = TrainingProcess(tmp_path / "log", 1)
+        process.begin(request)
+        process.end()
+        written.append(saved.stat().st_ino)
+        assert TrainingRequest.parse(saved.read_text()) == request
+    assert written[0] == written[1]
+    assert saved.stat().st_nlink == 1
+
+
+def test_begin__killed_while_it_writes__leaves_no_half_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    request = tiny_request(tmp_path / "data", tmp_path / "out")
+    process = TrainingProcess(tmp_path / "log", 1)
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        process.begin(request)
+    process.end()
+    assert not any(request.out.iterdir())
