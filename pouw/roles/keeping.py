@@ -56,16 +56,27 @@ class Keeper:
         files: Iterable[tuple[str, int]],
         document: bytes,
     ) -> None:
-        """Pin ``files`` (CID and size each) and the document with that digest."""
-        files, manifest = tuple(files), raw_cid(document)
-        self.setup.journal.put(
-            _KEPT,
-            f"{number}/{miner}",
-            {"cids": [manifest, *(cid for cid, _ in files)], "days": spec.retention_days},
-        )
-        for cid, size in files:
-            hold(self.setup.store, cid, size)
-        self.setup.store.pin(manifest)
+        """Pin ``files`` (CID and size each) and the document with that digest.
+
+        Only what nothing else had pinned is let go later: strangers choose what they name.
+        """
+        files, manifest, key = tuple(files), raw_cid(document), f"{number}/{miner}"
+        pinned, ours = self.setup.store.pins(), self._pinned_here()
+        new = [
+            cid
+            for cid in (manifest, *(cid for cid, _ in files))
+            if cid in ours or cid not in pinned
+        ]
+        self._record(key, new, spec)
+        try:
+            for cid, size in files:
+                hold(self.setup.store, cid, size)
+                ours.add(cid)
+            self.setup.store.pin(manifest)
+            ours.add(manifest)
+        finally:
+            # What could not be had may be pinned for another reason before it is tried again.
+            self._record(key, [cid for cid in new if cid in ours], spec)
 
     def tend(self, feed: Feed, now: int) -> None:
         """Let go of what lost, once its time is over; ``now`` in seconds since the epoch."""
@@ -76,18 +87,25 @@ class Keeper:
                 continue
             if now >= closed.closed_at + record["days"] * DAY_SECONDS:
                 name = f"let go of what {miner} revealed in round {number}"
-                self.errands.prepare(name, self._letting_go(key, record["cids"]))
+                self.errands.prepare(name, self._letting_go(key))
 
-    def _letting_go(self, key: str, cids: list[str]) -> Callable[[], None]:
+    def _record(self, key: str, cids: list[str], spec: TaskSpec) -> None:
+        self.setup.journal.put(_KEPT, key, {"cids": cids, "days": spec.retention_days})
+
+    def _pinned_here(self, *, without: str | None = None) -> set[str]:
+        """What is pinned because it was revealed, and for nothing else."""
+        return {
+            cid
+            for key, record in self.setup.journal.items(_KEPT)
+            if key != without
+            for cid in record["cids"]
+        }
+
+    def _letting_go(self, key: str) -> Callable[[], None]:
         def let_go() -> None:
             # Miners may have revealed the same file; it stays as long as one of them is kept for.
-            others = {
-                cid
-                for other, record in self.setup.journal.items(_KEPT)
-                if other != key
-                for cid in record["cids"]
-            }
-            for cid in cids:
+            others = self._pinned_here(without=key)
+            for cid in self.setup.journal.get(_KEPT, key)["cids"]:
                 if cid not in others:
                     self.setup.store.unpin(cid)
             self.setup.journal.delete(_KEPT, key)

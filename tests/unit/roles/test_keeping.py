@@ -108,6 +108,40 @@ def test_keep__content_gone__is_known_to_the_journal_and_pinned_the_next_time(
     assert setup.store.pins() == {gone, document}
 
 
+def test_tend__loser_named_what_was_pinned_before__stays(keeper: Keeper, feed: Feed) -> None:
+    store = keeper.setup.store
+    evidence = store.put_bytes(b"evidence of an earlier round")
+    store.pin(evidence)
+    for _ in range(2):  # as after a restart
+        lost = keep(keeper, LOSER, b"evidence of an earlier round")
+    assert store.pins() == lost
+    close_round(feed, WINNER)
+    keeper.tend(feed, CLOSED_AT + 30 * DAY_SECONDS)
+    assert store.pins() == {evidence}
+
+
+def test_tend__loser_named_what_was_pinned_later__stays(keeper: Keeper, feed: Feed) -> None:
+    store, evidence = keeper.setup.store, cid_of_bytes(b"evidence, foreseen")
+    store.put_bytes(b"document")
+    named = (ROUND, LOSER, tiny_spec(retention_days=30), [(evidence, 18)], sha256(b"document"))
+    with pytest.raises(ContentNotFound):
+        keeper.keep(*named)
+    store.pin(store.put_bytes(b"evidence, foreseen"))
+    keeper.keep(*named)
+    close_round(feed, WINNER)
+    keeper.tend(feed, CLOSED_AT + 30 * DAY_SECONDS)
+    assert store.pins() == {evidence}
+
+
+def test_tend__same_file_of_two_losers__is_let_go_with_the_last(keeper: Keeper, feed: Feed) -> None:
+    keep(keeper, LOSER, b"the same")
+    for _ in range(2):  # as after a restart
+        keep(keeper, OTHER, b"the same")
+    close_round(feed, WINNER)
+    keeper.tend(feed, CLOSED_AT + 30 * DAY_SECONDS)
+    assert not keeper.setup.store.pins()
+
+
 @pytest.mark.parametrize("size", [5, LEAF_BYTES + 5])
 def test_hold__other_size_declared__is_refused_and_not_pinned(tmp_path: Path, size: int) -> None:
     store = LocalStore(tmp_path / "store")
