@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _MINUTE, _HOUR = 60, 3600
 
 
-def _seconds(name: str, default: int, text: str) -> Callable[[Command], Command]:
+def _seconds(name: str, default: int, text: str, *, least: int = 1) -> Callable[[Command], Command]:
     return click.option(
-        name, type=click.IntRange(min=0), default=default, show_default=True, help=text
+        name, type=click.IntRange(min=least), default=default, show_default=True, help=text
     )
 
 
@@ -37,8 +37,8 @@ def _seconds(name: str, default: int, text: str) -> Callable[[Command], Command]
 @_seconds("--key-window", 15 * _MINUTE, "Seconds to release a key.")
 @_seconds("--reveal-window", 30 * _MINUTE, "Seconds to reveal.")
 @_seconds("--report-window", 2 * _HOUR, "Seconds for the oracles' votes.")
-@_seconds("--challenge-window", 0, "Seconds to challenge (needs an arbiter).")
-@_seconds("--ruling-window", 0, "Seconds to rule (needs an arbiter).")
+@_seconds("--challenge-window", 0, "Seconds to challenge (needs an arbiter).", least=0)
+@_seconds("--ruling-window", 0, "Seconds to rule (needs an arbiter).", least=0)
 @click.option("--oracle", "oracles", type=ADDRESS, multiple=True, required=True, help="A member.")
 @click.option("--threshold", type=click.IntRange(1, 16), help="Votes (default: a majority).")
 @click.option("--arbiter", type=ADDRESS, default=None, help="Rules on challenges.")

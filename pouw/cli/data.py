@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ def check(call: Call, folder: Path, modality: str | None) -> int:
             proposal = propose(found.source.dataset, found.usable(), wishes)
         except ModelError as error:
             call.output.notice(f"no network was planned: {error}")
-    call.output.result(_document(found, proposal), "\n".join(_lines(found, proposal)))
+    call.output.result(_document(found, proposal), "\n".join(_lines(found, proposal, modality)))
     return 1 if found.problems else 0
 
 
@@ -132,7 +133,7 @@ def _document(found: Examination, proposal: Proposal | None) -> dict[str, Any]:
     }
 
 
-def _lines(found: Examination, proposal: Proposal | None) -> Iterator[str]:
+def _lines(found: Examination, proposal: Proposal | None, modality: str | None) -> Iterator[str]:
     dataset, numbers = found.source.dataset, found.fingerprint
     yield f"{dataset.root}: {found.source.format}"
     yield f"  {len(dataset.train)} training and {len(dataset.test)} test cases"
@@ -162,4 +163,7 @@ def _lines(found: Examination, proposal: Proposal | None) -> Iterator[str]:
     if found.problems:
         yield f"{len(found.problems)} problem(s): mend them before publishing"
     else:
-        yield f"no problem; next: pouw publisher publish {dataset.root}"
+        words = ["pouw", "publisher", "publish", str(dataset.root)]
+        words += ["--modality", modality] if modality else []
+        words += ["--reward", "1ether", "--minimum", "0.8", "--data-will-be-public"]
+        yield f"no problem; next: {shlex.join(words)}"

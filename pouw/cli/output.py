@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LOG_WIDTH = 110
+LINE_SECONDS = 10.0
+"""How often a long command says how far it is where nobody watches a bar."""
 _UNITS = (("ether", 18), ("gwei", 9), ("wei", 0))
 
 
@@ -62,15 +66,55 @@ def console(*, err: bool = False) -> Console:
 
 @contextmanager
 def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error where a person watches: (stage, done, total)."""
+    """A progress bar on standard error, lines where it is no terminal: (stage, done, total)."""
+    if not is_terminal():
+        with _lines("at work") as say:
+            yield say
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(err=True), disable=not is_terminal()) as drawn:
+    with Progress(*columns, console=console(err=True)) as drawn:
         row = drawn.add_task("", total=None)
         yield lambda stage, done, total: drawn.update(
             row, description=stage, completed=done, total=total
         )
+
+
+@contextmanager
+def waiting(stage: str) -> Iterator[None]:
+    """A sign of life on standard error in a ``stage`` that cannot tell how far it is."""
+    with console(err=True).status(stage) if is_terminal() else _lines(stage):
+        yield
+
+
+@contextmanager
+def _lines(stage: str) -> Iterator[Callable[[str, int, int], None]]:
+    """The latest stage, how far it is and how long all took, on a line every LINE_SECONDS.
+
+    From a thread of its own: from one call to the next may pass minutes.
+    """
+    begun, over = time.monotonic(), threading.Event()
+    latest = stage
+
+    def say(stage: str, done: int, total: int) -> None:
+        nonlocal latest
+        latest = f"{stage}: {100 * done // total} %" if total else stage
+
+    def speak() -> None:
+        while not over.wait(LINE_SECONDS):
+            try:
+                click.echo(f"{latest}, {duration(int(time.monotonic() - begun))}", err=True)
+            except OSError:  # whoever read it has gone; the result may still be wanted
+                return
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield say
+    finally:
+        over.set()
+        speaker.join()
 
 
 def rounded(wei: int) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pouw.cli.options import Call, example, settings_options
-from pouw.cli.output import console
 from pouw.cli.output import score as shown
+from pouw.cli.output import waiting
 from pouw.errors import ConfigError, ModelError, ProcessError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _scored(request: ScoringRequest, processes: int) -> ScoringAnswer:
         scoring = local_scoring(processes, lambda log: ScoringProcess(log, 1, "cpu"), Path(logs))
         crashes = 0
         try:
-            with console(err=True).status(f"scoring {_shown(request.model)}"):
+            with waiting(f"scoring {_shown(request.model)}"):
                 while True:
                     try:
                         return _answered(scoring, request)

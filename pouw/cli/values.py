@@ -9,11 +9,11 @@ import click
 
 from pouw.types import SCORE_ONE_PPM
 
-_UNITS = {"ether": 10**18, "eth": 10**18, "gwei": 10**9, "wei": 1, "": 1}
+_UNITS = {"ether": 10**18, "eth": 10**18, "gwei": 10**9, "wei": 1}
 
 
 class Amount(click.ParamType):
-    """``1.5ether``, ``20 gwei`` or ``7`` (wei), to wei exactly."""
+    """``1.5ether``, ``20 gwei`` or ``7wei``, to wei exactly; only nothing, ``0``, has no unit."""
 
     name = "amount"
 
@@ -25,10 +25,14 @@ class Amount(click.ParamType):
         digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
         unit = text[len(digits) :].strip()
         number = _decimal(digits)
-        if number is None or unit not in _UNITS:
+        if number is None or number < 0 or unit not in ("", *_UNITS):
             self.fail(f"{value!r} is no amount: write 1.5ether, 20gwei or 7wei", param, ctx)
-        wei = number * _UNITS[unit]
-        if wei != int(wei) or wei < 0:
+        if number and not unit:
+            whole = number == int(number)
+            units = "{0}ether, {0}gwei or {0}wei" if whole else "{0}ether or {0}gwei"
+            self.fail(f"{digits} what? write {units.format(digits)}", param, ctx)
+        wei = number * _UNITS.get(unit, 0)
+        if wei != int(wei):
             self.fail(f"{value!r} is not a whole number of wei", param, ctx)
         return int(wei)
 

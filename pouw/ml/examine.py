@@ -46,10 +46,13 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
     problems = list(source.problems)
     remarks = list(source.remarks)
     facts: list[CaseFacts] = []
+    full: list[str] = []
     seen: dict[bytes, str] = {}
     for number, file in enumerate(cases, start=1):
         try:
-            facts.append(_examine_case(source, file, seen, remarks))
+            one = _examine_case(source, file, seen, remarks)
+            facts.append(one)
+            full += [file.name] * one.full
         except DataError as error:
             problems.append(error)
         if progress:
@@ -64,6 +67,14 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
     if found is not None:
         if not any(found.voxels[1:]):
             problems.append(DataError(f"{dataset.root}: no case has any foreground"))
+        elif not found.voxels[0]:
+            hint = "0 is the background: were masks inverted, or coded 1 and 2, not 0 and 1?"
+            problems.append(DataError(f"{dataset.root}: no case has any background", hint=hint))
+        elif full:
+            remarks.append(
+                f"the whole image is foreground in {len(full)} of {labelled} labelled cases, "
+                f"{full[0]} the first"
+            )
         remarks += _remarks(source, found)
     return Examination(source, tuple(problems), tuple(remarks), found)
 

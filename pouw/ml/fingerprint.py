@@ -37,6 +37,11 @@ class CaseFacts:
     foreground: NDArray[np.float32]
     voxels: tuple[int, ...]
 
+    @property
+    def full(self) -> bool:
+        """Whether the case is labelled and has no background."""
+        return any(self.voxels) and not self.voxels[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:

@@ -54,6 +54,14 @@ def test_deploy__senseless_parameters__are_refused_by_the_contract(
     assert "InvalidParameter" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("window", ["phase1", "key-window", "reveal-window", "report-window"])
+def test_deploy__window_that_the_contract_refuses__is_wrong_usage(
+    window: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--oracle", ORACLE, f"--{window}", "0"]) == 2
+    assert "x>=1" in capsys.readouterr().err
+
+
 def test_status__of_an_idle_arena__says_what_to_do(
     arena: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

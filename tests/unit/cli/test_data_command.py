@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -55,6 +56,29 @@ def test_check__of_a_good_folder__says_what_it_holds_and_what_is_planned(
     shown = capsys.readouterr().out
     assert "5 training and 0 test cases" in shown
     assert "no problem" in shown
+
+
+def test_check__of_a_good_folder__names_a_publish_command_that_parses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_images(tmp_path / "my scans")
+    group = cli.commands["publisher"]
+    assert isinstance(group, click.Group)
+    given: dict[str, object] = {}
+    monkeypatch.setattr(
+        group.commands["publish"], "callback", lambda **options: given.update(options)
+    )
+
+    assert main(["data", "check", str(root), "--modality", "H&E"]) == 0
+    program, *words = shlex.split(capsys.readouterr().out.rpartition("next: ")[2])
+
+    assert program == "pouw"
+    assert main(words) == 0
+    assert given["folder"] == root
+    assert given["modality"] == "H&E"
+    assert given["reward"] == 10**18
+    assert given["minimum"] == 800_000
+    assert given["data_will_be_public"] is True
 
 
 def test_check__of_a_damaged_folder__lists_every_problem_and_fails(

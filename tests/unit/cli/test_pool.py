@@ -143,7 +143,7 @@ def test_cancel__pooled__money_is_credit_and_again_says_the_same(
     assert run("withdraw")["transaction"].startswith("0x")
 
 
-@pytest.mark.parametrize("words", [("cancel", "{}"), ("top-up", "{}", "--amount", "1")])
+@pytest.mark.parametrize("words", [("cancel", "{}"), ("top-up", "{}", "--amount", "1wei")])
 def test_call__on_a_task_not_pooled__says_what_became_of_it(
     words: tuple[str, ...],
     client: ArenaClient,

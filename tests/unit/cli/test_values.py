@@ -14,9 +14,10 @@ ARENA = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
         ("1.5 ether", 15 * 10**17),
         ("0.000000000000000001ether", 1),
         ("20gwei", 20 * 10**9),
-        ("1_000", 1000),
+        ("1_000wei", 1000),
         ("7wei", 7),
         ("0", 0),
+        ("0.0", 0),
     ],
 )
 def test_amount__with_a_unit__is_exact_wei(text: str, wei: int) -> None:
@@ -28,6 +29,20 @@ def test_amount__with_a_unit__is_exact_wei(text: str, wei: int) -> None:
 )
 def test_amount__senseless__is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
+        AMOUNT.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("1", "write 1ether, 1gwei or 1wei"),
+        ("1_000", "write 1000ether, 1000gwei or 1000wei"),
+        ("0.5", "write 0.5ether or 0.5gwei"),
+        ("1e3", "write 1e3ether, 1e3gwei or 1e3wei"),
+    ],
+)
+def test_amount__without_a_unit__asks_for_one(text: str, units: str) -> None:
+    with pytest.raises(click.BadParameter, match=f"what\\? {units}$"):
         AMOUNT.convert(text, None, None)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pouw.errors import DataError
 from pouw.ml.data import load_case, read_dataset
-from pouw.ml.examine import examine
+from pouw.ml.examine import Examination, examine
 from pouw.ml.readers import read_folder
 from pouw.ml.readers.rasters import read_mask, read_pixels
 from pouw.ml.split import divide, write_split
@@ -294,6 +294,26 @@ def test_examine__of_the_same_image_twice_or_no_foreground__says_so(
     found = examine(read_folder(folders.write_masks(tmp_path, empty, ".png", colour=False)))
     assert any("no case has any foreground" in str(problem) for problem in found.problems)
     assert "s1 is the same image as s0" in found.remarks
+
+
+def test_examine__of_cases_without_background__is_a_problem_where_all_are(
+    tmp_path: Path, parts: list[folders.Slice]
+) -> None:
+    def examined(name: str, full: int) -> Examination:
+        made = [(image, mask + (at < full)) for at, (image, mask) in enumerate(parts)]
+        return examine(read_folder(folders.write_masks(tmp_path / name, made, ".png", colour=True)))
+
+    some, every = examined("some", 2), examined("every", len(parts))
+    assert not some.problems
+    assert [one for one in some.remarks if "foreground" in one and "case" in one] == [
+        "the whole image is foreground in 2 of 6 labelled cases, s0 the first"
+    ]
+    (problem,) = every.problems
+    assert "no case has any background" in str(problem)
+    assert (
+        problem.hint == "0 is the background: were masks inverted, or coded 1 and 2, not 0 and 1?"
+    )
+    assert not any("whole image" in one for one in every.remarks)
 
 
 def test_read_folder__of_something_else__lists_what_is_known(tmp_path: Path) -> None:

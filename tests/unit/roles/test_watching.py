@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from pouw.cli.main import cli
+from pouw.cli.main import cli, main
 from pouw.cli.watch import facts
 from pouw.ml.requests import Finished, Progress, Snapshot
 from pouw.roles.watching import read_training
@@ -78,3 +80,26 @@ def test_watch__finished__draws_and_ends(home: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "round 12" in done.output
     assert "ended: max-steps" in done.output
+
+
+def test_watch__no_terminal__a_line_now_and_then_until_the_training_is_over(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pouw.cli.watch._PAUSE_SECONDS", 0.01)
+    ended = Finished(step=9, milliseconds=90, reason="deadline").line()
+
+    def end() -> None:
+        time.sleep(0.3)
+        (home / "rounds" / "12" / "finished.part").write_text(ended)
+        (home / "rounds" / "12" / "finished.part").rename(home / "rounds" / "12" / "finished.json")
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert main(["miner", "watch", "--home", str(home)]) == 0
+    ending.join()
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, last = said.err.splitlines()
+    assert first.startswith("round 12: 0 %, step 7, loss 0.700, Dice -, ")
+    assert last == "round 12: 100 %, step 9, loss 0.700, Dice -, ended: deadline"
