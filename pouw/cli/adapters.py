@@ -91,6 +91,9 @@ def policy_of(settings: Settings) -> Policy:
     from pouw.chain.fees import GWEI
     from pouw.chain.outgoing import Policy
 
+    # Not settings.confirmations: one thread sends in order, so whoever waits for depth sends the
+    # next call, a reveal or a key whose window is short, that much later. Roles see at their next
+    # step where a reorganisation undid a commitment, a reveal, a vote or a key, and send it again.
     return Policy(max_fee_wei=settings.max_fee_gwei * GWEI)
 
 
@@ -111,7 +114,7 @@ def setup_for(settings: Settings) -> Iterator[Setup]:
         arena = open_arena(settings, JournalOutbox(journal))
         yield Setup(
             arena=arena,
-            store=open_store(settings),
+            store=role_store(settings),
             home=home,
             journal=journal,
             confirmations=settings.confirmations,
@@ -156,10 +159,18 @@ def check_places(places: tuple[str, ...]) -> None:
 
 def open_store(settings: Settings) -> Store:
     """The places of ``--store`` as one; what it connects to is let go when the command ends."""
-    from pouw.storage.mirrors import Mirrors
-
     if len(settings.store) == 1 and is_folder(settings.store[0]):
         return local_store(settings)
+    return role_store(settings)
+
+
+def role_store(settings: Settings) -> Store:
+    """As ``open_store``, for whoever judges others: a block damaged here is one that is missing.
+
+    That a lone folder of ours is damaged says nothing about what a miner or publisher put there.
+    """
+    from pouw.storage.mirrors import Mirrors
+
     store = Mirrors([(place, _open_place(place)) for place in settings.store])
     context = click.get_current_context(silent=True)
     if context is not None:

@@ -45,6 +45,7 @@ def _register() -> None:
         node,
         oracle,
         pool,
+        predict,
         provenance,
         publisher,
         scoring,
@@ -64,6 +65,7 @@ def _register() -> None:
         node.node,
         simulate.simulate,
         scoring.score,
+        predict.predict,
         provenance.provenance,
         status.status,
         store.store,
@@ -105,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_error(error.format_message(), None, as_json=as_json)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        show_error("interrupted", None, as_json=as_json)
+        show_error("interrupted", _hint_of_interrupted(given), as_json=as_json)
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone; there is nobody to tell.
@@ -119,6 +121,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             as_json=as_json,
         )
         return 1
+
+
+def _hint_of_interrupted(arguments: list[str]) -> str | None:
+    """What to do after a command that may have sent something; None for one that only reads."""
+    command: click.Command = cli
+    for word in arguments:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+    options = {option.name for option in command.params}
+    if not {"keystore", "max_fee_gwei"} <= options:
+        return None
+    if "home" not in options:  # nothing remembers what it sent, so that it would send it twice
+        return "a transaction may have been sent: look at the account before you run it again"
+    return "a transaction may have been sent: run the same again, or see `pouw status`"
 
 
 def _home(arguments: list[str]) -> Path:

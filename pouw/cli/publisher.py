@@ -15,6 +15,7 @@ from pouw.cli.options import ACTOR, Call, example, settings_options
 from pouw.cli.output import amount, is_terminal
 from pouw.cli.output import score as shown_score
 from pouw.cli.values import AMOUNT, SCORE
+from pouw.cli.winner import model
 from pouw.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ NOTE = (
 @click.group()
 def publisher() -> None:
     """Offer a reward for a segmentation model."""
+
+
+publisher.add_command(model)
 
 
 @publisher.command(
@@ -88,6 +92,9 @@ def publisher() -> None:
     "--data-will-be-public",
     is_flag=True,
     help="Confirm that everybody concerned agrees to the data becoming public.",
+)
+@click.option(
+    "--again", is_flag=True, help="Publish the same images and options once more, and pay again."
 )
 def publish(
     call: Call, folder: Path, *, minimum: int, recipe: Path | None, dims: str, **options: Any

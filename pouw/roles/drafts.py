@@ -20,7 +20,7 @@ from pouw.types import TaskId
 TASKS: Final = "tasks"
 # What the transaction says or where the images lie; everything else goes into the spec.
 _NOT_SEALED: Final = frozenset(
-    {"folder", "reward_wei", "min_score_ppm", "first", "data_will_be_public", "proposal"}
+    {"folder", "reward_wei", "min_score_ppm", "first", "data_will_be_public", "proposal", "again"}
 )
 
 

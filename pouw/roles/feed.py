@@ -12,6 +12,7 @@ from pouw.events import (
     Reported,
     Revealed,
     RoundClosed,
+    TaskDropped,
     TaskPublished,
     TestOpened,
 )
@@ -52,6 +53,7 @@ class Feed:
         self._confirmations = confirmations
         self._rounds: dict[RoundNumber, RoundEvents] = {}
         self.published: dict[TaskId, TaskPublished] = {}
+        self.dropped: set[TaskId] = set()
 
     def poll(self) -> None:
         """Read what has been confirmed since the last call."""
@@ -74,6 +76,8 @@ class Feed:
         match event:
             case TaskPublished():
                 self.published[event.task_id] = event
+            case TaskDropped():
+                self.dropped.add(event.task_id)
             case DataKeyReleased():
                 self.round(event.round).task_id = event.task_id
                 self.round(event.round).data_key = event.data_key

@@ -19,8 +19,8 @@ def check_reward(arena: ArenaClient, reward_wei: int) -> None:
     least = arena.parameters().min_reward
     if reward_wei < least:
         raise ConfigError(
-            f"{_amount(arena, reward_wei)} is less than this arena takes a task for",
-            hint=f"offer at least {_amount(arena, least)}",
+            f"{amount(arena, reward_wei)} is less than this arena takes a task for",
+            hint=f"offer at least {amount(arena, least)}",
         )
 
 
@@ -34,7 +34,7 @@ def check_means(arena: ArenaClient, money: int) -> None:
     if asset == ZERO_ADDRESS:
         if ether <= money:
             raise ConfigError(
-                f"{address} needs {_amount(arena, money)} plus gas, has {_ether(ether)} ether",
+                f"{address} needs {amount(arena, money)} plus gas, has {_ether(ether)} ether",
                 hint="send it some ether",
             )
         return
@@ -42,13 +42,14 @@ def check_means(arena: ArenaClient, money: int) -> None:
     owned = int.from_bytes(call(arena.endpoint, message)[:32], "big")
     if owned < money or not ether:
         raise ConfigError(
-            f"{address} needs {_amount(arena, money)} and ether for gas, "
-            f"has {_amount(arena, owned)} and {_ether(ether)} ether",
+            f"{address} needs {amount(arena, money)} and ether for gas, "
+            f"has {amount(arena, owned)} and {_ether(ether)} ether",
             hint="send it what is missing",
         )
 
 
-def _amount(arena: ArenaClient, money: int) -> str:
+def amount(arena: ArenaClient, money: int) -> str:
+    """``money``, in the smallest unit of the arena's asset, for messages."""
     asset = arena.parameters().asset
     return f"{_ether(money)} ether" if asset == ZERO_ADDRESS else f"{money} of the token {asset}"
 

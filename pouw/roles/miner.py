@@ -11,6 +11,7 @@ from pouw.ml.requests import ScoringRequest, Snapshot
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.feed import Feed
 from pouw.roles.means import check_means
+from pouw.roles.outcome import tell_miner
 from pouw.roles.processes import ScoringProcess
 from pouw.roles.submission import Submission, Submissions
 from pouw.roles.trainer import MinerOptions, Trainer
@@ -126,6 +127,7 @@ class Miner:
         self._act(step, view, mine)
         self._trainer.end_after_phase1(view)
         self._submissions.tend(self._feed, view.now)
+        tell_miner(self._setup, self._feed)
         boundary = view.next_boundary()
         return Status(
             role="miner",

@@ -30,7 +30,7 @@ class PublishRequest:
     """A task to publish from ``folder``, a data set of any kind that ``pouw data check`` knows.
 
     What is None is planned from the data; a ``proposal`` replaces all planning. ``modality`` None:
-    what the folder's kind tells.
+    what the folder's kind tells. ``again``: even where the same is in the pool already.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class PublishRequest:
     network: str | None = None
     data_will_be_public: bool = False
     retention_days: int = 30
+    again: bool = False
 
 
 def seal_offer(

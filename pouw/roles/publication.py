@@ -15,7 +15,7 @@ from pouw.roles.feed import Feed
 from pouw.roles.means import check_means, check_reward
 from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.sealing import new_test_key
-from pouw.types import Address, TaskId
+from pouw.types import Address, Task, TaskId
 
 
 class Publication:
@@ -31,7 +31,8 @@ class Publication:
         Money is looked at before any image is. What was sealed is in the journal, with the key that
         opens it, before the transaction: a command that was killed is run again with the same
         images and options and takes up what it had sealed. ConfigError where the request cannot be
-        published, or an earlier run turns out to have published the folder otherwise.
+        published, an earlier run turns out to have published the folder otherwise, or the same is
+        in the pool already.
         """
         if not request.data_will_be_public:
             raise ConfigError(
@@ -42,11 +43,13 @@ class Publication:
         arena = self._setup.arena
         check_reward(arena, request.reward_wei)
         landed = self._landed()
-        wanted = request_digest(request, arena, say) if landed else None
+        waiting = [] if request.again else self._waiting()
+        wanted = request_digest(request, arena, say) if landed or waiting else None
         if wanted is not None:
             task_id = self._published_before(request, wanted, landed)
             if task_id is not None:
                 return task_id
+            _refuse_twice(request, wanted, waiting)
         check_means(arena, request.reward_wei + arena.parameters().bond_of(request.reward_wei))
         draft = self._draft_for(request, wanted or request_digest(request, arena, say), say)
         say("publish", 0, 1)
@@ -100,7 +103,7 @@ class Publication:
                     f"an earlier run published task {event.task_id}, sealed {draft.origin}, "
                     "with other images, options or terms",
                     hint=f"`pouw publisher cancel {event.task_id}` takes it back; to publish this "
-                    "one as well, run the same again",
+                    "one as well, run the same again with --again",
                 )
             self._setup.info(
                 f"task {event.task_id} was published by an earlier run: {draft.title}",
@@ -108,6 +111,18 @@ class Publication:
             )
             return event.task_id
         return None
+
+    def _waiting(self) -> list[tuple[Draft, Task]]:
+        """What this account is known to have published that has not begun."""
+        arena, found = self._setup.arena, list[tuple[Draft, Task]]()
+        selected = arena.state().selected
+        for draft in self._drafts.all():
+            if draft.told and draft.task_id is not None:
+                task = arena.task(draft.task_id)
+                ours = (task.publisher, task.spec_digest) == (arena.sender.address, draft.digest)
+                if ours and (task.pooled or draft.task_id == selected):
+                    found.append((draft, task))
+        return found
 
     def _draft_for(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
         """What an earlier run sealed for the same request, or a fresh one."""
@@ -165,9 +180,43 @@ class Publication:
         self._setup.info(f"gave up what was sealed {old.origin}: images or options have changed")
 
 
+def _refuse_twice(request: PublishRequest, wanted: str, waiting: list[tuple[Draft, Task]]) -> None:
+    """ConfigError where the same images are offered for the same already; rewards may have grown.
+
+    Nobody means to escrow twice by running a command once more.
+    """
+    for draft, task in waiting:
+        terms = (task.min_score, task.first) == (request.min_score_ppm, request.first)
+        if draft.request == wanted and terms and task.reward >= request.reward_wei:
+            where = "in the pool" if task.pooled else "selected"
+            raise ConfigError(
+                f"this is task {task.task_id} already, {where}: sealed {draft.origin}",
+                hint="add --again to publish it once more",
+            )
+
+
+def task_of(account: Address, draft: Draft, feed: Feed) -> TaskId | None:
+    """Which task ``draft`` is, as far as ``feed`` was polled; None where it is none.
+
+    The id in the journal is of a block that was not confirmed; a reorganisation may have given it
+    to another task. It is believed as long as the feed knows no task of that id.
+    """
+    known = None if draft.task_id is None else feed.published.get(draft.task_id)
+    if known is not None and _is_of(known, account, draft):
+        return known.task_id
+    event = published_by(account, draft, feed)
+    if event is not None:
+        return event.task_id
+    return draft.task_id if known is None else None
+
+
 def published_by(account: Address, draft: Draft, feed: Feed) -> TaskPublished | None:
     """The publication of ``draft``, as far as ``feed`` was polled."""
     for event in feed.published.values():
-        if event.spec_digest == draft.digest and event.publisher == account:
+        if _is_of(event, account, draft):
             return event
     return None
+
+
+def _is_of(event: TaskPublished, account: Address, draft: Draft) -> bool:
+    return event.spec_digest == draft.digest and event.publisher == account

@@ -13,7 +13,8 @@ from pouw.roles.drafts import Drafts
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import files_of, hold
 from pouw.roles.offer import Progress, PublishRequest
-from pouw.roles.publication import Publication, published_by
+from pouw.roles.outcome import tell_publisher
+from pouw.roles.publication import Publication, task_of
 from pouw.roles.view import View, read_view
 from pouw.types import Address, RoundNumber, TaskId, Verdict
 
@@ -73,6 +74,7 @@ class Publisher:
         step = decide(view, frozenset(mine), credit)
         self._act(step, view, mine)
         self._keep_winners(frozenset(mine))
+        tell_publisher(self._setup, self._feed, mine)
         boundary = view.next_boundary()
         return Status(
             role="publisher",
@@ -132,12 +134,16 @@ class Publisher:
     def _my_tasks(self) -> dict[TaskId, bytes]:
         mine: dict[TaskId, bytes] = {}
         for draft in self._drafts.all():
-            task_id = draft.task_id
+            task_id = task_of(self._address, draft, self._feed)
             if task_id is None:
-                event = published_by(self._address, draft, self._feed)
-                if event is None:
-                    continue
-                task_id = event.task_id
+                continue
+            if task_id != draft.task_id:
                 self._drafts.mark_published(draft, task_id)
+                if draft.task_id is not None:
+                    self._setup.warn(
+                        f"task {draft.task_id} is task {task_id} now, the chain was reorganised: "
+                        f"{draft.title}",
+                        task=task_id,
+                    )
             mine[task_id] = draft.test_key
         return mine

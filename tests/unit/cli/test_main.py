@@ -152,6 +152,43 @@ def test_interrupt__is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["status"]) == 130
 
 
+@pytest.mark.parametrize(
+    ("words", "signs"),
+    [
+        (("deploy",), True),
+        (("publisher", "top-up"), True),
+        (("miner", "run"), True),
+        (("status",), False),
+        (("miner", "watch"), False),
+        (("data", "check"), False),
+    ],
+)
+def test_interrupt__of_a_command_that_signs__says_that_a_transaction_may_be_out(
+    words: tuple[str, ...],
+    signs: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "invoke", interrupted)
+    monkeypatch.setattr(command, "params", [one for one in command.params if not one.required])
+
+    assert main([*words, "--json"]) == 130
+
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["error"] == "interrupted"
+    assert ("a transaction may have been sent" in said.err) is signs
+    assert (document["hint"] is not None) is signs
+
+
 def test_account_new__makes_a_keystore_that_opens_and_is_never_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,8 +125,48 @@ def test_publish__killed_after_it_was_sent_and_found_by_the_role__is_the_same_ta
 
     assert json.loads(capsys.readouterr().out)["task"] == 1
     assert ArenaReader.open(rpc, arena).state().tasks == 1
+
+
+def test_publish__same_again__is_refused_until_that_is_meant(
+    arena: str, scans: Path, folder: Path, rpc: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words_for()) == 0
+    shutil.copytree(scans, folder / "copy" / "scans")
+    capsys.readouterr()
+    for where in ("scans", "copy/scans"):
+        assert main(words_for(where)) == 1
+        refusal = json.loads(capsys.readouterr().out)
+        assert "this is task 1 already, selected" in refusal["error"]
+        assert "--again" in refusal["hint"]
+    assert ArenaReader.open(rpc, arena).state().tasks == 1
+
+    assert main(words_for("scans", "--again")) == 0
     assert json.loads(capsys.readouterr().out)["task"] == 2
+    assert main(["publisher", "top-up", "2", "--amount", "1ether"]) == 0
+    capsys.readouterr()
+    assert main(words_for(reward="2ether")) == 1
+    assert "this is task 2 already, in the pool" in json.loads(capsys.readouterr().out)["error"]
+
+    assert main(words_for(reward="3ether")) == 0
+    assert main(words_for("scans", "--licence", "CC0")) == 0
+    assert ArenaReader.open(rpc, arena).state().tasks == 4
+
+
+def test_publish__again_and_killed_after_it_was_sent__run_again_is_the_same_task(
+    arena: str,
+    scans: Path,
+    rpc: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main(words_for()) == 0
+    with monkeypatch.context() as cable:
+        cable.setattr("pouw.chain.tx.Sender.wait", unplugged)
+        assert main(words_for("scans", "--again")) == 1
+    capsys.readouterr()
+    assert main(words_for("scans", "--again")) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == 2
+    assert ArenaReader.open(rpc, arena).state().tasks == 2
 
 
 def test_publish__another_folder_after_a_kill__is_published_and_the_first_still_found(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pouw.cli.adapters import local_store, open_store
+from pouw.cli.adapters import local_store, open_store, role_store
 from pouw.cli.main import main
 from pouw.config import Settings
-from pouw.errors import ConfigError
+from pouw.errors import ConfigError, ContentNotFound
 from pouw.storage.block import LEAF_BYTES
 from pouw.storage.cid import cid_of_file
 from pouw.storage.local import LocalStore
@@ -155,3 +155,11 @@ def test_open_store__one_folder__is_that_folder_and_several_places_are_mirrors(
 def test_open_store__place_that_is_none__is_refused(place: str) -> None:
     with pytest.raises(ConfigError):
         open_store(Settings(store=(place,)))
+
+
+def test_role_store__own_folder_damaged__is_missing_and_nobodys_fault(tmp_path: Path) -> None:
+    own = LocalStore(tmp_path)
+    cid = own.put_bytes(b"document")
+    own.path_of(cid).write_bytes(b"damaged")
+    with pytest.raises(ContentNotFound, match=str(own.path_of(cid))):
+        role_store(Settings(store=(str(tmp_path),))).get_bytes(cid)

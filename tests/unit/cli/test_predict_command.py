@@ -1,0 +1,130 @@
+"""`pouw predict`: label maps of images without labels, the same as the scorers'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_task import tiny_spec, write_tiny_set
+
+from pouw.cli.main import main
+from pouw.documents import TaskSpec
+from pouw.ml.checkpoint import save_model
+from pouw.ml.networks import build
+from pouw.ml.requests import ScoringRequest
+from pouw.ml.scoring import Scorer
+
+AFFINE = np.diag([0.5, 0.5, 3.0, 1.0])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model beside its spec, and a data set."""
+    monkeypatch.chdir(tmp_path)
+    write_model(tiny_spec())
+    write_tiny_set(tmp_path / "data", train=1, test=2)
+    return tmp_path
+
+
+def write_model(spec: TaskSpec) -> None:
+    torch.manual_seed(1)
+    network = build(
+        spec.network, len(spec.channels), len(spec.labels), parameters_cap=spec.caps.parameters
+    )
+    save_model(Path("model.safetensors"), network)
+    Path("spec.json").write_bytes(spec.encode())
+
+
+def predict(images: str, *more: str, code: int = 0) -> None:
+    words = ["predict", "model.safetensors", "--images", images, "--out", "labels", "--json"]
+    assert main([*words, *more]) == code
+
+
+def test_predict__nifti__is_what_scorers_compute_and_where_the_image_lies(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (folder / "data/imagesTs").iterdir():
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), AFFINE), path)
+
+    predict("data/imagesTs")
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["labels"] == ["background", "bright", "dark"]
+    assert told["written"] == ["labels/test0.nii.gz", "labels/test1.nii.gz"]
+    request = ScoringRequest(
+        id="m",
+        spec=tiny_spec(),
+        data=folder / "data",
+        model=folder / "model.safetensors",
+        predictions=folder / "scored",
+    )
+    assert Scorer().answer(request).reason == "score"
+    for name in ("test0", "test1"):
+        predicted = nibabel.load(f"labels/{name}.nii.gz")
+        assert np.array_equal(predicted.affine, AFFINE)
+        assert predicted.get_data_dtype() == np.uint8
+        expected = np.load(folder / f"scored/{name}.npy")
+        assert np.array_equal(np.asarray(predicted.dataobj), expected)
+        assert len(np.unique(expected)) > 1
+
+
+def test_predict__colour_pictures__are_one_case_each(folder: Path) -> None:
+    write_model(tiny_spec(channels=("red", "green", "blue")))
+    (folder / "pictures").mkdir()
+    pixels = np.random.Generator(np.random.Philox(4)).integers(0, 255, (20, 24, 3), np.uint8)
+    for name in ("slide_0000.png", "slide_0001.png"):
+        Image.fromarray(pixels).save(folder / "pictures" / name)
+    predict("pictures")
+    shapes = {path.name: nibabel.load(path).shape for path in (folder / "labels").iterdir()}
+    assert shapes == {"slide_0000.nii.gz": (24, 20, 1), "slide_0001.nii.gz": (24, 20, 1)}
+
+
+def test_predict__a_file_for_each_channel__is_one_case(folder: Path) -> None:
+    write_model(tiny_spec(channels=("t1", "t2")))
+    source = folder / "data/imagesTs"
+    (source / "test1_0000.nii.gz").rename(source / "test0_0001.nii.gz")
+    predict("data/imagesTs", "--spec", "spec.json")
+    assert [path.name for path in (folder / "labels").iterdir()] == ["test0.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("rename", "channels", "error"),
+    [
+        ("test2.txt", ("grey",), None),
+        ("test0_0001.nii.gz", ("grey",), None),
+        ("test0.nii.gz", ("grey",), "is the same case"),
+        ("test2_0001.nii.gz", ("t1", "t2"), "test2 has no channel 0"),
+        ("test0_0001.nii.gz", ("t1", "t2", "t3"), "has 2 channel(s), the spec 3"),
+    ],
+)
+def test_predict__folder_that_does_not_fit__is_refused_by_name(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    rename: str,
+    channels: tuple[str, ...],
+    error: str | None,
+) -> None:
+    write_model(tiny_spec(channels=channels))
+    (folder / "data/imagesTs/test1_0000.nii.gz").rename(folder / "data/imagesTs" / rename)
+    predict("data/imagesTs", code=1 if error else 0)
+    if error:
+        assert error in json.loads(capsys.readouterr().out)["error"]
+        assert not (folder / "labels").exists()
+
+
+def test_predict__no_image_or_no_spec__says_what_is_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict("data", code=1)
+    assert "data: no image" in capsys.readouterr().err
+    (folder / "spec.json").unlink()
+    predict("data/imagesTs", code=1)
+    shown = capsys.readouterr().err
+    assert "cannot read spec.json" in shown
+    assert "--spec" in shown

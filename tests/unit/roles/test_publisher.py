@@ -1,0 +1,129 @@
+"""Which tasks a publisher serves keys for, whatever became of the block it was told of.
+
+A reorganisation shows in the end: the chain has another id for the task than the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pouw.chain.accounts import dev_account
+from pouw.chain.arena import ArenaClient, deploy
+from pouw.chain.devnet import Devnet
+from pouw.chain.rpc import Endpoint
+from pouw.chain.tx import Sender
+from pouw.hashing import key_hash_of
+from pouw.journal import Journal
+from pouw.roles.base import Notice, Setup
+from pouw.roles.drafts import Draft, Drafts
+from pouw.roles.publisher import Publisher
+from pouw.storage.local import LocalStore
+from pouw.types import ZERO_ADDRESS, Address, Parameters, TaskId
+
+CONFIRMATIONS = 3
+PARAMETERS = Parameters(
+    asset=ZERO_ADDRESS,
+    phase1=600,
+    key_window=100,
+    reveal_window=100,
+    report_window=100,
+    challenge_window=0,
+    ruling_window=0,
+    min_reward=1,
+    publisher_bond_bps=1_000,
+    oracle_fee_bps=500,
+    miner_bond=1,
+    challenge_bond=1,
+    oracles=(Address(dev_account(5).address),),
+    threshold=1,
+    arbiter=ZERO_ADDRESS,
+)
+OURS = Draft(digest=b"d" * 32, test_key=b"k" * 32, title="hearts")
+THEIRS = Draft(digest=b"e" * 32, test_key=b"l" * 32, title="livers")
+FIRST, SECOND = TaskId(1), TaskId(2)
+
+
+class World:
+    """A chain on which somebody else publishes too, and a publisher with a journal."""
+
+    def __init__(self, endpoint: Endpoint, home: Path, journal: Journal) -> None:
+        self.endpoint = endpoint
+        self.arena = deploy(Sender(endpoint, dev_account(1)), PARAMETERS)
+        self.other = ArenaClient(Sender(endpoint, dev_account(2)), self.arena.address)
+        self.drafts = Drafts(journal)
+        self.drafts.add(OURS)
+        self.notices: list[Notice] = []
+        store = LocalStore(home / "store")
+        self.setup = Setup(self.arena, store, home, journal, CONFIRMATIONS, 0, self.notices.append)
+
+    def publish(self, client: ArenaClient, draft: Draft) -> TaskId:
+        return client.publish(draft.digest, key_hash_of(draft.test_key), 500_000, 100)
+
+    def confirm(self) -> None:
+        for _ in range(CONFIRMATIONS - 1):
+            self.endpoint.request("evm_mine")
+
+    def served(self) -> list[TaskId]:
+        """The tasks that a publisher serves which was just started."""
+        role = Publisher(self.setup, inline=True)
+        role.run_once()
+        tasks: list[TaskId] = role.run_once().data["tasks"]
+        role.close()
+        return tasks
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with (
+        Devnet(tmp_path / "chain", port=0, block_seconds=0) as devnet,
+        Journal(tmp_path / "journal.sqlite") as journal,
+    ):
+        endpoint = Endpoint.connect(devnet.url)
+        yield World(endpoint, tmp_path, journal)
+        endpoint.close()
+
+
+def test_publisher__reorganised_to_another_id__serves_that_and_says_so_once(world: World) -> None:
+    assert world.publish(world.other, THEIRS) == FIRST
+    assert world.publish(world.arena, OURS) == SECOND
+    world.drafts.mark_told(OURS, FIRST)
+    world.confirm()
+
+    assert world.served() == world.served() == [SECOND]
+
+    (kept,) = world.drafts.all()
+    assert (kept.task_id, kept.told) == (SECOND, True)
+    (notice,) = world.notices
+    assert notice.level == "warning"
+    assert "task 1 is task 2 now" in notice.text
+
+
+def test_publisher__publication_not_confirmed__serves_what_it_was_told(world: World) -> None:
+    world.drafts.mark_told(OURS, world.publish(world.arena, OURS))
+    assert world.served() == [FIRST]
+    world.confirm()
+    assert world.served() == [FIRST]
+    assert not world.notices
+
+
+def test_publisher__id_went_to_somebody_else__is_not_served(world: World) -> None:
+    world.publish(world.other, THEIRS)
+    world.drafts.mark_told(OURS, FIRST)
+    world.confirm()
+    assert world.served() == []
+
+
+def test_publisher__same_spec_by_somebody_else__is_not_ours(world: World) -> None:
+    world.publish(world.other, OURS)
+    world.confirm()
+    assert world.served() == []
+
+
+def test_publisher__published_twice__serves_what_it_was_told(world: World) -> None:
+    world.publish(world.arena, OURS)
+    world.drafts.mark_told(OURS, world.publish(world.arena, OURS))
+    world.confirm()
+    assert world.served() == [SECOND]
