@@ -111,7 +111,7 @@ def _report(report: AuditReport) -> RenderableType:
             shown(one.claim_ppm),
             shown(one.measured_ppm),
             rounded(one.paid_wei),
-            one.result.value,
+            f"{one.result.value} (marginal)" if one.marginal else one.result.value,
         )
     lines = [
         f"round {one.round}: {problem.rule}: {problem.detail}"

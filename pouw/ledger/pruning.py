@@ -73,6 +73,8 @@ def _retention(
     score, earliest = best
     if reveal is won and (record.score, -record.number) == (score, earliest):
         return decide(True, "the best model of its task")
+    if record.task.first and reveal is not won:
+        return decide(False, "its claim was not looked at: the earliest true one won")
     if keep is Keep.HIGH_ACCURACY and reveal.claim >= score - margin_ppm:
         return decide(True, f"within {margin_ppm} ppm of the best model of its task")
     return decide(False, f"{score - reveal.claim} ppm below the best model of its task")

@@ -74,3 +74,15 @@ def test_equal_scores__the_earlier_round_is_kept(history: History) -> None:
     first = replace(history.rounds[1], score=905_000)
     level = replace(history, rounds={**history.rounds, 1: first})
     assert {number for number, _ in kept(level, Keep.BEST)} == {1}
+
+
+def test_first__claims_behind_the_earliest_true_one__are_not_kept_however_high(
+    history: History,
+) -> None:
+    record = history.rounds[2]
+    asked = replace(record, task=replace(record.task, first=True), winner=ALICE.address)
+    alone = replace(history, rounds={2: replace(asked, score=880_000)})
+    found = {one.reveal.miner: one for one in retentions(alone, Keep.HIGH_ACCURACY)}
+    assert found[ALICE.address].kept
+    assert not found[BOB.address].kept
+    assert "not looked at" in found[BOB.address].reason
