@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from one_round import PARAMETERS
 
 from pouw.chain.accounts import dev_account
 from pouw.chain.arena import ArenaClient, deploy
@@ -21,26 +22,9 @@ from pouw.roles.base import Notice, Setup
 from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.publisher import Publisher
 from pouw.storage.local import LocalStore
-from pouw.types import ZERO_ADDRESS, Address, Parameters, TaskId
+from pouw.types import TaskId
 
 CONFIRMATIONS = 3
-PARAMETERS = Parameters(
-    asset=ZERO_ADDRESS,
-    phase1=600,
-    key_window=100,
-    reveal_window=100,
-    report_window=100,
-    challenge_window=0,
-    ruling_window=0,
-    min_reward=1,
-    publisher_bond_bps=1_000,
-    oracle_fee_bps=500,
-    miner_bond=1,
-    challenge_bond=1,
-    oracles=(Address(dev_account(5).address),),
-    threshold=1,
-    arbiter=ZERO_ADDRESS,
-)
 OURS = Draft(digest=b"d" * 32, test_key=b"k" * 32, title="hearts")
 THEIRS = Draft(digest=b"e" * 32, test_key=b"l" * 32, title="livers")
 FIRST, SECOND = TaskId(1), TaskId(2)
