@@ -19,7 +19,7 @@ from pouw.types import RoundNumber, Task
 
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
 _SLOW_SECONDS = 60.0  # after which a fetch keeps no other one waiting
-_LONGEST_PAUSE_SECONDS = 300.0
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Candidates:
                     self._begun.pop(event, None)  # this machine's trouble: nobody was slow
                     raise
                 attempts = 1 + (self.missing[event].attempts if event in self.missing else 0)
-                pause = min(RETRY_SECONDS * 2**attempts, _LONGEST_PAUSE_SECONDS)
+                pause = min(RETRY_SECONDS * attempts, _LONGEST_PAUSE_SECONDS)
                 self._again_at[event] = time.monotonic() + pause
                 self.missing[event] = Missing(attempts, str(error))
                 raise
