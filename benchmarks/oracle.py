@@ -43,10 +43,11 @@ from pouw.documents import TaskSpec
 from pouw.ml.brain import write_brain_set
 from pouw.ml.checkpoint import floating_state, load_model, save_model
 from pouw.ml.dice import case_counts, case_dice
+from pouw.ml.host import fast_layout
 from pouw.ml.inference import predict_stored, windows_at_once
 from pouw.ml.networks import build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
-from pouw.ml.scoring import Scorer, fast_layout
+from pouw.ml.scoring import Scorer
 from pouw.ml.testset import LabelledCase, Tally
 
 LABELS: Final = 3

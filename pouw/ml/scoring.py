@@ -10,13 +10,11 @@ CPU time; as a child the process has given up sockets and other programs before 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -24,37 +22,27 @@ import numpy as np
 import torch
 from torch import nn
 
-from pouw.documents import Caps, CaseCounts, TaskSpec
+from pouw.documents import CaseCounts
 from pouw.errors import ConfigError, DataError, ModelError, ModelTooLarge, PouwError, ProcessError
 from pouw.files import atomic_file, of_machine
 from pouw.ml.bound import ScoreBound
-from pouw.ml.checkpoint import load_model
 from pouw.ml.device import (
-    choose_device,
     describe_device,
     describe_software,
-    make_repeatable,
     settle_imports,
 )
 from pouw.ml.dice import Counts, score_ppm
-from pouw.ml.inference import predict_stored, window_count, windows_at_once
-from pouw.ml.networks import build
+from pouw.ml.host import Host, TooSlow
+from pouw.ml.inference import predict_stored, windows_at_once
 from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRequest
-from pouw.ml.sandbox import confine, cpu_limit, memory_limit
-from pouw.ml.testset import LabelledCase, OpenedSet, Tally
+from pouw.ml.sandbox import confine
+from pouw.ml.testset import OpenedSet, Tally
 
 _MAX_DETAIL = 4096
-_SPARE_BYTES = 512 << 20  # for libraries' scratch space
-_SPARE_SECONDS = 60.0
-_SLOWNESS = 20  # times the CPU time of a network with fresh weights, and a model is too slow
 
 
 class _OutOfTime(PouwError):
     """The request's ``stop_at_ms`` has passed, or it was cancelled."""
-
-
-class _TooSlow(PouwError):
-    """The model takes far more CPU time than its network should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +58,11 @@ class Scorer:
     """Scores models one after another; the prepared cases of one test set stay in memory."""
 
     def __init__(self, device: DeviceName = "cpu", threads: int = 1) -> None:
-        self._device = choose_device(device)
-        make_repeatable(self._device, threads)
-        # Starts torch's threads: their stacks must not count against a model's memory.
-        torch.ones(1 << 20).add_(1)
+        self._host = Host(device, threads)
         self._software = describe_software()
-        self._described = describe_device(self._device, threads)
+        self._described = describe_device(self._host.device, threads)
         self._tests = OpenedSet()
         self._cancelled = False
-        self._window_seconds: dict[bytes, float] = {}
 
     def answer(self, request: ScoringRequest) -> ScoringAnswer:
         """Score the request's model; whatever is wrong is in the answer, never raised."""
@@ -88,7 +72,7 @@ class Scorer:
             outcome = self._judge(request)
         except ModelTooLarge as error:
             outcome = _Outcome("caps", str(error))
-        except (ModelError, _TooSlow) as error:
+        except (ModelError, TooSlow) as error:
             outcome = _Outcome("model", str(error))
         except MemoryError:
             outcome = _Outcome("local", "this machine has not the memory for the test set")
@@ -123,7 +107,7 @@ class Scorer:
 
     def _judge(self, request: ScoringRequest) -> _Outcome:
         spec, share = request.spec, request.share
-        network = self._load(request)
+        network = self._host.load(request.model, spec)
         # A spec whose windows pass its own cap ends here, before any image is touched.
         windows_at_once(spec)
         names = self._tests.open(request.data, spec, share.cases if share else None)
@@ -143,41 +127,22 @@ class Scorer:
         score = None if share else score_ppm([None if c.failed else c.counts for c in results])
         return _Outcome("score", score_ppm=score, cases=tuple(results))
 
-    def _load(self, request: ScoringRequest) -> nn.Module:
-        spec = request.spec
-        try:
-            with self._bounded_memory(_loading_bytes(spec.caps)):
-                network = load_model(
-                    request.model, spec.network, len(spec.channels), len(spec.labels), spec.caps
-                )
-                return self._placed(network, spec)
-        except (MemoryError, RuntimeError) as error:
-            raise ModelError(f"loading it takes more than its task allows for: {error}") from error
-
     def _judge_case(
         self, network: nn.Module, name: str, request: ScoringRequest, bound: ScoreBound
     ) -> tuple[tuple[Counts, ...] | None, bool]:
         """The counts of one case, None where it fails; False where the bound ended it early."""
         test = self._tests.load(name, request.spec)
-        windows = window_count(test.image.shape[1:], request.spec)
-        seconds = _SPARE_SECONDS + _SLOWNESS * windows * self._pace(request.spec)
-        until = time.process_time() + seconds
+        bounds = self._host.bounded(name, test.image, request.spec)
         slabs = predict_stored(network, test.image, request.spec, test.shape)
         tally = Tally(test, keep=request.predictions is not None)
         try:
-            # The kernel's limit is for what does not come back to look at the clock.
-            with (
-                denormals_flushed(),
-                cpu_limit(2 * seconds),
-                self._bounded_memory(_predicting_bytes(test, request.spec)),
-            ):
+            with bounds as check_time:
                 for slab in slabs:
                     tally.add(slab)
                     if bound.refuses(tally.at_best()):
                         return tally.at_best(), False
                     self._check_time(request, f"cancelled or too late while scoring {name}")
-                    if time.process_time() > until:
-                        raise _TooSlow(f"case {name} took more than {seconds:.0f} s of CPU time")
+                    check_time()
         except (ModelError, RuntimeError, ValueError, MemoryError) as error:
             print(f"case {name} failed: {error}", file=sys.stderr)
             return None, True
@@ -191,85 +156,11 @@ class Scorer:
         if late or self._cancelled:
             raise _OutOfTime(detail)
 
-    def _placed(self, network: nn.Module, spec: TaskSpec) -> nn.Module:
-        if self._device.type == "cpu":
-            fast_layout(network, spec.spatial_dims)
-        return network.to(self._device)
-
-    def _bounded_memory(self, limit_bytes: int) -> contextlib.AbstractContextManager[None]:
-        # A CUDA driver maps memory as it likes; there the caps bound what a model takes.
-        cuda = self._device.type == "cuda"
-        return contextlib.nullcontext() if cuda else memory_limit(limit_bytes)
-
-    @torch.inference_mode()
-    def _pace(self, spec: TaskSpec) -> float:
-        """CPU seconds that a window takes with fresh weights here, measured once for a spec."""
-        if spec.digest() not in self._window_seconds:
-            count = windows_at_once(spec)
-            network = self._placed(
-                build(
-                    spec.network,
-                    len(spec.channels),
-                    len(spec.labels),
-                    parameters_cap=spec.caps.parameters,
-                ),
-                spec,
-            )
-            windows = torch.zeros((count, len(spec.channels), *spec.inference.patch))
-            for _ in range(2):  # the first also allocates
-                begun = time.process_time()
-                network.eval()(windows.to(self._device))
-                seconds = (time.process_time() - begun) / count
-                self._window_seconds[spec.digest()] = seconds
-        return self._window_seconds[spec.digest()]
-
 
 def _refused(results: Sequence[CaseCounts], best_ppm: int, *, whole: bool) -> _Outcome:
     part = "" if whole else ", the last in part and its rest taken as perfect"
     detail = f"at most {best_ppm} ppm can be reached after {len(results)} case(s){part}"
     return _Outcome("bound", detail, cases=tuple(results), best_ppm=best_ppm)
-
-
-def _loading_bytes(caps: Caps) -> int:
-    """What loading a model may take: the file, a copy, its float32 form, and the network."""
-    return 4 * caps.model_bytes + 8 * caps.parameters + _SPARE_BYTES
-
-
-def _predicting_bytes(test: LabelledCase, spec: TaskSpec) -> int:
-    """What predicting one case may take: activations, the image padded, and all sums twice."""
-    sums = 4 * len(spec.labels) * int(np.prod(test.image.shape[1:]))
-    return 2 * spec.caps.activation_bytes + 4 * test.image.nbytes + 4 * sums + _SPARE_BYTES
-
-
-def fast_layout(network: nn.Module, spatial_dims: int) -> None:
-    """Put the weights, in place, into the memory layout in which a CPU predicts fastest.
-
-    Channels last, up to 1.5 times as fast and slower for no network of the registry
-    (``make bench-oracle``).
-    """
-    for parameter in network.parameters():
-        if parameter.dim() == spatial_dims + 2:
-            outputs, inputs, *kernel = parameter.shape
-            # By hand: where a kernel is 1 wide, torch takes both layouts for the same, and then
-            # copies between them before and behind the layer.
-            strides = [inputs * math.prod(kernel[axis + 1 :]) for axis in range(spatial_dims)]
-            whole = (inputs * math.prod(kernel), 1, *strides)
-            laid_out = torch.empty_strided((outputs, inputs, *kernel), whole)
-            parameter.data = laid_out.copy_(parameter.data)
-
-
-@contextlib.contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Weights chosen to drown a CPU in denormal numbers cost no more than others here.
-
-    It holds for this thread and those that it starts; threads of a pool keep what they began with.
-    """
-    already = float(torch.tensor([1e-40]) * 1) == 0.0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(already)
 
 
 def serve(lines: TextIO, answers: TextIO, scorer: Scorer) -> None:

@@ -16,9 +16,10 @@ from pouw.documents import TaskSpec
 from pouw.ml.bound import in_hash_order
 from pouw.ml.checkpoint import save_model
 from pouw.ml.dice import case_dice, score_ppm
+from pouw.ml.host import fast_layout
 from pouw.ml.networks import activation_bytes, build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest, Share
-from pouw.ml.scoring import Scorer, fast_layout, serve
+from pouw.ml.scoring import Scorer, serve
 from pouw.ml.training import Training
 
 SPEC = tiny_spec()

@@ -1,0 +1,157 @@
+"""A stranger's model on this machine: loaded and run within bounds of memory and of CPU time.
+
+What the caps of a task and the size of an image explain is allowed, and some more; a model that
+passes it is at fault. Whoever runs models in a process of their own gives up the rest with
+``pouw.ml.sandbox.confine``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pouw.documents import Caps, TaskSpec
+from pouw.errors import ModelError, PouwError
+from pouw.ml.checkpoint import load_model
+from pouw.ml.data import Image
+from pouw.ml.device import choose_device, make_repeatable
+from pouw.ml.inference import window_count, windows_at_once
+from pouw.ml.networks import build
+from pouw.ml.requests import DeviceName
+from pouw.ml.sandbox import cpu_limit, memory_limit
+
+_SPARE_BYTES = 512 << 20  # for libraries' scratch space
+_SPARE_SECONDS = 60.0
+_SLOWNESS = 20  # times the CPU time of a network with fresh weights, and a model is too slow
+
+
+class TooSlow(PouwError):
+    """The model takes far more CPU time than its network should."""
+
+
+class Host:
+    """One device, process-wide set up for so many CPU threads; ConfigError where it is absent."""
+
+    def __init__(self, device: DeviceName, threads: int) -> None:
+        self.device = choose_device(device)
+        make_repeatable(self.device, threads)
+        # Starts torch's threads: their stacks must not count against a model's memory.
+        torch.ones(1 << 20).add_(1)
+        self._window_seconds: dict[bytes, float] = {}
+
+    def load(self, model: Path, spec: TaskSpec) -> nn.Module:
+        """The model in the file, ready for ``predict_stored``; ModelError where it is none."""
+        try:
+            with self._bounded_memory(_loading_bytes(spec.caps)):
+                network = load_model(
+                    model, spec.network, len(spec.channels), len(spec.labels), spec.caps
+                )
+                return self._placed(network, spec)
+        except (MemoryError, RuntimeError) as error:
+            raise ModelError(f"loading it takes more than its task allows for: {error}") from error
+
+    def bounded(
+        self, name: str, image: Image, spec: TaskSpec
+    ) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        """Bounds for predicting the prepared ``image`` (C, X, Y, Z) of the case ``name``.
+
+        Call what they yield between slabs: TooSlow where the CPU time is over. Memory beyond the
+        bound fails where it is allocated: MemoryError, or torch's RuntimeError.
+        """
+        seconds = _SPARE_SECONDS + _SLOWNESS * window_count(image.shape[1:], spec) * self._pace(
+            spec
+        )
+        return self._bounded(name, seconds, _predicting_bytes(image, spec))
+
+    @contextlib.contextmanager
+    def _bounded(self, name: str, seconds: float, limit_bytes: int) -> Iterator[Callable[[], None]]:
+        until = time.process_time() + seconds
+
+        def check_time() -> None:
+            if time.process_time() > until:
+                raise TooSlow(f"case {name} took more than {seconds:.0f} s of CPU time")
+
+        # The kernel's limit is for what does not come back to look at the clock.
+        with denormals_flushed(), cpu_limit(2 * seconds), self._bounded_memory(limit_bytes):
+            yield check_time
+
+    def _placed(self, network: nn.Module, spec: TaskSpec) -> nn.Module:
+        if self.device.type == "cpu":
+            fast_layout(network, spec.spatial_dims)
+        return network.to(self.device)
+
+    def _bounded_memory(self, limit_bytes: int) -> contextlib.AbstractContextManager[None]:
+        # A CUDA driver maps memory as it likes; there the caps bound what a model takes.
+        cuda = self.device.type == "cuda"
+        return contextlib.nullcontext() if cuda else memory_limit(limit_bytes)
+
+    @torch.inference_mode()
+    def _pace(self, spec: TaskSpec) -> float:
+        """CPU seconds that a window takes with fresh weights here, measured once for a spec."""
+        if spec.digest() not in self._window_seconds:
+            count = windows_at_once(spec)
+            network = self._placed(
+                build(
+                    spec.network,
+                    len(spec.channels),
+                    len(spec.labels),
+                    parameters_cap=spec.caps.parameters,
+                ),
+                spec,
+            )
+            windows = torch.zeros((count, len(spec.channels), *spec.inference.patch))
+            for _ in range(2):  # the first also allocates
+                begun = time.process_time()
+                network.eval()(windows.to(self.device))
+                seconds = (time.process_time() - begun) / count
+                self._window_seconds[spec.digest()] = seconds
+        return self._window_seconds[spec.digest()]
+
+
+def _loading_bytes(caps: Caps) -> int:
+    """What loading a model may take: the file, a copy, its float32 form, and the network."""
+    return 4 * caps.model_bytes + 8 * caps.parameters + _SPARE_BYTES
+
+
+def _predicting_bytes(image: Image, spec: TaskSpec) -> int:
+    """What predicting one case may take: activations, the image padded, and all sums twice."""
+    sums = 4 * len(spec.labels) * int(np.prod(image.shape[1:]))
+    return 2 * spec.caps.activation_bytes + 4 * image.nbytes + 4 * sums + _SPARE_BYTES
+
+
+def fast_layout(network: nn.Module, spatial_dims: int) -> None:
+    """Put the weights, in place, into the memory layout in which a CPU predicts fastest.
+
+    Channels last, up to 1.5 times as fast and slower for no network of the registry
+    (``make bench-oracle``).
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == spatial_dims + 2:
+            outputs, inputs, *kernel = parameter.shape
+            # By hand: where a kernel is 1 wide, torch takes both layouts for the same, and then
+            # copies between them before and behind the layer.
+            strides = [inputs * math.prod(kernel[axis + 1 :]) for axis in range(spatial_dims)]
+            whole = (inputs * math.prod(kernel), 1, *strides)
+            laid_out = torch.empty_strided((outputs, inputs, *kernel), whole)
+            parameter.data = laid_out.copy_(parameter.data)
+
+
+@contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Weights chosen to drown a CPU in denormal numbers cost no more than others here.
+
+    It holds for this thread and those that it starts; threads of a pool keep what they began with.
+    """
+    already = float(torch.tensor([1e-40]) * 1) == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(already)
