@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pouw.cli.options import Call, example, settings_options
 from pouw.cli.output import bar
-from pouw.errors import ConfigError
+from pouw.cli.scoring import read_spec
+
+if TYPE_CHECKING:
+    from pouw.ml.requests import DeviceName
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -29,29 +33,33 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     required=True,
     help="Folder for one label map a case (NAME.nii.gz).",
 )
-def predict(call: Call, *, model: Path, spec: Path | None, images: Path, out: Path) -> None:
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto: CUDA where there is one.",
+)
+def predict(
+    call: Call, *, model: Path, spec: Path | None, images: Path, out: Path, device: DeviceName
+) -> None:
     """Segment images without labels by MODEL (safetensors), as its task's scorers would.
 
+    It runs as theirs: in a process without sockets, with bounds on memory and CPU time.
     `pouw publisher model` fetches the model that won a task, and its spec.
     """
-    from pouw.documents import TaskSpec
-    from pouw.ml.prediction import images_in, predict_images
+    from pouw.ml.images import images_in
+    from pouw.roles.predictor import predict_cases
 
-    document = spec or model.parent / "spec.json"
-    try:
-        task = TaskSpec.parse(document.read_bytes())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {document}: {error.strerror}", hint="name the TaskSpec: --spec spec.json"
-        ) from error
+    task = read_spec(spec or model.parent / "spec.json")
     cases = images_in(images, len(task.channels))
-    written = []
     with bar() as progress:
-        for path in predict_images(model, task, cases, out):
-            written.append(str(path))
-            progress("segment", len(written), len(cases))
+        progress("load the model", 0, len(cases))
+        written = predict_cases(
+            model, task, cases, out, device, lambda done, of: progress("segment", done, of)
+        )
     names = ", ".join(f"{value} {label}" for value, label in enumerate(task.labels))
     call.output.result(
-        {"labels": list(task.labels), "written": written},
+        {"labels": list(task.labels), "written": [str(path) for path in written]},
         f"{len(written)} label map(s) in {out}: {names}",
     )

@@ -62,7 +62,7 @@ def score(
     """
     from pouw.ml.requests import ScoringRequest
 
-    task = _read_spec(spec or _spec_beside(data, model))
+    task = read_spec(spec or _spec_beside(data, model))
     request = ScoringRequest(
         id="the model",
         spec=task,
@@ -107,14 +107,18 @@ def _answered(scoring: Scoring, request: ScoringRequest) -> ScoringAnswer:
     return answer
 
 
-def _read_spec(path: Path) -> TaskSpec:
+def read_spec(path: Path) -> TaskSpec:
+    """The TaskSpec in a file that a stranger may have made; ConfigError where it is no file."""
     from pouw.documents import TaskSpec
     from pouw.hashing import MAX_DOCUMENT_BYTES
 
     if not path.is_file():
         raise ConfigError(f"{_shown(path)} is no file", hint="name a TaskSpec: --spec spec.json")
-    with path.open("rb") as file:
-        return TaskSpec.parse(file.read(MAX_DOCUMENT_BYTES + 1))
+    try:
+        with path.open("rb") as file:
+            return TaskSpec.parse(file.read(MAX_DOCUMENT_BYTES + 1))
+    except OSError as error:
+        raise ConfigError(f"cannot read {_shown(path)}: {error.strerror}") from error
 
 
 def _shown(path: Path) -> str:

@@ -44,6 +44,8 @@ class Host:
         make_repeatable(self.device, threads)
         # Starts torch's threads: their stacks must not count against a model's memory.
         torch.ones(1 << 20).add_(1)
+        # Likewise a GPU's driver: once the process is confined, it could not start what it needs.
+        torch.zeros(1, device=self.device)
         self._window_seconds: dict[bytes, float] = {}
 
     def load(self, model: Path, spec: TaskSpec) -> nn.Module:

@@ -1,77 +1,144 @@
-"""A model applied to images that nobody has labelled: one NIfTI label map a case."""
+"""A model applied to images without labels: ``python -m pouw.ml.prediction``, once a command.
+
+It reads one ``PredictionRequest`` from standard input and writes ``PredictionAnswer``s, a line
+each, to standard output, nothing else; chatter goes to standard error. It is confined, and the
+model bounded, as where strangers' models are scored (``pouw.ml.scoring``).
+"""
 
 from __future__ import annotations
 
+import argparse
 import gzip
-import re
+import os
+import sys
+import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
+from typing import Any, Final, TextIO
 
 import nibabel
 import numpy as np
+import torch
+from torch import nn
 
-from pouw.documents import TaskSpec
-from pouw.errors import DataError
-from pouw.files import atomic_file
+from pouw.errors import ConfigError, DataError, ModelError, PouwError
+from pouw.files import atomic_file, of_machine
 from pouw.ml.cases import Case, load_image
-from pouw.ml.checkpoint import load_model
-from pouw.ml.device import choose_device
-from pouw.ml.inference import predict_case
+from pouw.ml.device import settle_imports
+from pouw.ml.host import Host, TooSlow
+from pouw.ml.images import NIFTI
+from pouw.ml.inference import predict_stored, prepare, windows_at_once
 from pouw.ml.layout import CaseFile
-from pouw.ml.readers.rasters import ENDINGS, read_pixels
+from pouw.ml.readers.rasters import read_pixels
+from pouw.ml.requests import PredictionAnswer, PredictionFault, PredictionRequest, Unlabelled
+from pouw.ml.sandbox import confine
+from pouw.types import SCORE_ONE_PPM
 
-_NIFTI: Final = (".nii.gz", ".nii")
-_CHANNEL: Final = re.compile(r"(.+)_(\d{4})")
+_MAX_DETAIL: Final = 4096
+_TELL_SECONDS: Final = 0.25
 
 
-def images_in(folder: Path, channels: int) -> list[CaseFile]:
-    """The cases of a folder: one file each, or nnU-Net's NAME_0000.nii.gz, one a channel.
+def predict_images(host: Host, request: PredictionRequest) -> Iterator[PredictionAnswer]:
+    """Write each case's label map (X, Y, Z), on the grid of its image, and say how far it is.
 
-    DataError where a channel is missing, a case is there twice, or there is none.
+    ModelError where the model is not one of the spec's network or cannot predict a case, TooSlow
+    where it takes too long, DataError where an image cannot be used or has not its channels.
     """
-    found: dict[str, dict[int, Path]] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((end for end in (*_NIFTI, *ENDINGS) if path.name.lower().endswith(end)), "")
-        if path.name.startswith(".") or not ending:
+    network = host.load(request.model, request.spec)
+    windows_at_once(request.spec)
+    for done, unlabelled in enumerate(request.cases):
+        yield from _predict(host, network, request, done, unlabelled)
+
+
+def _predict(
+    host: Host, network: nn.Module, request: PredictionRequest, done: int, unlabelled: Unlabelled
+) -> Iterator[PredictionAnswer]:
+    case, affine = _read(unlabelled)
+    _, x, y, z = case.image.shape
+    labels, predicted = np.empty((x, y, z), dtype=np.uint8), 0
+    image = prepare(case, request.spec)
+    bounds = host.bounded(case.name, image, request.spec)
+    try:
+        with bounds as check_time:
+            for slab in predict_stored(network, image, request.spec, (x, y, z)):
+                labels[slab.where] = slab.labels
+                check_time()
+                predicted += slab.labels.size
+                # The whole is told once it is written.
+                part_ppm = min(SCORE_ONE_PPM - 1, SCORE_ONE_PPM * predicted // labels.size)
+                yield PredictionAnswer(done=done, part_ppm=part_ppm)
+    except (ModelError, RuntimeError, ValueError, MemoryError) as error:
+        raise ModelError(f"case {case.name}: {error}") from error
+    written = nibabel.Nifti1Image(labels, affine)  # type: ignore[no-untyped-call]
+    with atomic_file(request.out / f"{done}.nii.gz") as file:
+        file.write(gzip.compress(written.to_bytes(), mtime=0))
+    yield PredictionAnswer(done=done, part_ppm=SCORE_ONE_PPM)
+
+
+def _read(unlabelled: Unlabelled) -> tuple[Case, Any]:
+    name, first = unlabelled.name, unlabelled.images[0]
+    if first.name.lower().endswith(NIFTI):
+        image, spacing_um = load_image(CaseFile(name, unlabelled.images, None))
+        return Case(name, image, None, spacing_um), nibabel.load(first).affine  # type: ignore[attr-defined]
+    pixels = read_pixels(first).astype(np.float32)
+    return Case(name, pixels, None, (1000, 1000, 1000)), np.eye(4)
+
+
+def _answers(host: Host, request: PredictionRequest) -> Iterator[PredictionAnswer]:
+    """As ``predict_images``; whatever is wrong is the last answer, never raised."""
+    done = 0
+
+    def fault(reason: PredictionFault, error: BaseException) -> PredictionAnswer:
+        hint = error.hint if isinstance(error, PouwError) else None
+        detail = str(error)[:_MAX_DETAIL]
+        return PredictionAnswer(done=done, part_ppm=0, fault=reason, detail=detail, hint=hint)
+
+    try:
+        for answer in predict_images(host, request):
+            done = answer.done + (answer.part_ppm == SCORE_ONE_PPM)
+            yield answer
+    except (ModelError, TooSlow) as error:
+        yield fault("model", error)
+    except DataError as error:
+        yield fault("local" if of_machine(error) else "data", error)
+    except MemoryError:
+        yield fault("local", MemoryError("this machine has not the memory for the image"))
+    except OSError as error:
+        yield fault("local", error)
+
+
+def serve(request: PredictionRequest, answers: TextIO, host: Host) -> None:
+    """Write what comes of the request, at most some lines a second for each case."""
+    told = 0.0
+    for answer in _answers(host, request):
+        under_way = answer.fault is None and answer.part_ppm < SCORE_ONE_PPM
+        if under_way and time.monotonic() - told < _TELL_SECONDS:
             continue
-        name = path.name[: -len(ending)]
-        match = _CHANNEL.fullmatch(name) if ending in _NIFTI else None
-        # A frame or a slice has such a number too.
-        split = match is not None and int(match[2]) < channels
-        name, number = (match[1], int(match[2])) if match and split else (name, 0)
-        if found.setdefault(name, {}).setdefault(number, path) != path:
-            raise DataError(f"{path}: {found[name][number].name} is the same case")
-        if split and number and number - 1 not in found[name]:
-            raise DataError(f"{path}: {name} has no channel {number - 1}")
-    if not found:
-        raise DataError(
-            f"{folder}: no image", hint=f"{', '.join((*_NIFTI, *ENDINGS))} are read, one a case"
-        )
-    return [CaseFile(name, tuple(parts.values()), None) for name, parts in found.items()]
+        told = time.monotonic()
+        answers.write(answer.line() + "\n")
+        answers.flush()
 
 
-def predict_images(model: Path, spec: TaskSpec, cases: list[CaseFile], out: Path) -> Iterator[Path]:
-    """Write each case's label map (X, Y, Z) to ``out``, on the grid of its image; its path.
+def main(arguments: list[str]) -> int:
+    """Do what the one request on standard input asks for."""
+    parser = argparse.ArgumentParser(prog="python -m pouw.ml.prediction", description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    settle_imports()
+    # Before the first parallel loop: the threads of torch's pool inherit it.
+    torch.set_flush_denormal(True)
+    # Whatever a library prints from here on goes to standard error.
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        try:
+            host = Host(options.device, options.threads)
+        except ConfigError as error:
+            print(f"prediction cannot start: {error}", file=sys.stderr)
+            return 1
+        confine()
+        serve(PredictionRequest.parse(sys.stdin.readline()), answers, host)
+    return 0
 
-    ModelError where the model is not one of the spec's network, DataError where an image cannot be
-    used or has not its channels.
-    """
-    channels, labels = len(spec.channels), len(spec.labels)
-    network = load_model(model, spec.network, channels, labels, spec.caps).to(choose_device("auto"))
-    for file in cases:
-        case, affine = _read(file)
-        image = nibabel.Nifti1Image(predict_case(network, case, spec), affine)  # type: ignore[no-untyped-call]
-        path = out / f"{file.name}.nii.gz"
-        with atomic_file(path) as written:
-            written.write(gzip.compress(image.to_bytes(), mtime=0))
-        yield path
 
-
-def _read(file: CaseFile) -> tuple[Case, object]:
-    first = file.images[0]
-    if first.name.lower().endswith(_NIFTI):
-        image, spacing_um = load_image(file)
-        return Case(file.name, image, None, spacing_um), nibabel.load(first).affine  # type: ignore[attr-defined]
-    image = read_pixels(first).astype(np.float32)
-    return Case(file.name, image, None, (1000, 1000, 1000)), np.eye(4)
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

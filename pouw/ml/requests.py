@@ -16,6 +16,7 @@ from pouw.errors import ProcessError
 Loss = Annotated[int, Field(ge=-(2**53), le=2**53)]
 EndReason = Literal["deadline", "max-steps", "terminated"]
 ScoringReason = Literal["score", "bound", "caps", "model", "data", "time", "local"]
+PredictionFault = Literal["model", "data", "local"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -242,3 +243,36 @@ class ScoringAnswer(Record):
     software: Text
     device: Text
     best_ppm: Ppm | None = None
+
+
+class Unlabelled(Record):
+    """A case without labels: its name, and a file for each channel or one for all."""
+
+    name: str
+    images: Annotated[tuple[Path, ...], Field(min_length=1)]
+
+
+class PredictionRequest(Record):
+    """What ``python -m pouw.ml.prediction`` is asked for: label maps of ``cases`` by ``model``.
+
+    The first one's is written to ``out/0.nii.gz``, and so on; each appears whole.
+    """
+
+    spec: TaskSpec
+    model: Path
+    cases: tuple[Unlabelled, ...]
+    out: Path
+
+
+class PredictionAnswer(Record):
+    """How far prediction is: ``done`` label maps are written, and ``part_ppm`` of the next.
+
+    At 1,000,000 that is written too. A ``fault`` is the last answer: of the model, of an image
+    ("data"), or of this machine ("local").
+    """
+
+    done: Count
+    part_ppm: Ppm
+    fault: PredictionFault | None = None
+    detail: str = ""
+    hint: str | None = None

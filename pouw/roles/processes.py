@@ -67,8 +67,7 @@ class TrainingProcess:
             path = request.out.with_suffix(".request.json")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(request.line() + "\n")
-            with contextlib.suppress(BrokenPipeError):
-                _write(self._child.stdin, f"tune {path}\n")
+            tell(self._child.stdin, f"tune {path}\n")
 
     def begin(self, request: TrainingRequest) -> None:
         """Hand the request to the child, which is warm by now; one that ``out`` holds stays."""
@@ -77,8 +76,7 @@ class TrainingProcess:
             with atomic_file(path) as file:
                 file.write(request.line().encode() + b"\n")
         self._out = request.out
-        with contextlib.suppress(BrokenPipeError):
-            _write(self._child.stdin, f"train {path}\n")
+        tell(self._child.stdin, f"train {path}\n")
 
     @property
     def tuning(self) -> bool:
@@ -108,7 +106,7 @@ class TrainingProcess:
 
     def end(self) -> None:
         """Ask the child to end; it keeps what it has."""
-        _end(self._child)
+        end_child(self._child)
 
 
 def _launcher(processes: int) -> list[str]:
@@ -184,7 +182,7 @@ class ScoringProcess:
         if self._child is not None:
             if self._child.poll() is None:
                 return
-            _end(self._child)
+            end_child(self._child)
         with self._log.open("ab") as errors:
             child = subprocess.Popen(
                 self._command,
@@ -196,7 +194,7 @@ class ScoringProcess:
             )
         self._child = child
         self._answers = queue.Queue()
-        threading.Thread(target=_pump, args=(child.stdout, self._answers), daemon=True).start()
+        threading.Thread(target=pump, args=(child.stdout, self._answers), daemon=True).start()
 
     @property
     def busy(self) -> bool:
@@ -216,8 +214,7 @@ class ScoringProcess:
         self._asked, self._asked_at = request.id, time.monotonic()
         if self._child is None:
             raise ProcessError("the scoring process did not start")
-        with contextlib.suppress(BrokenPipeError):
-            _write(self._child.stdin, request.line() + "\n")
+        tell(self._child.stdin, request.line() + "\n")
 
     def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
         """The answer, or None while there is none; ProcessError where the child died."""
@@ -250,30 +247,34 @@ class ScoringProcess:
         child, self._child = self._child, None
         if child is None:
             return "nobody knows what"
-        _end(child)
+        end_child(child)
         return f"{cause_of_death(child.returncode)}: {log_tail(self._log)}"
 
     def end(self) -> None:
         """End the child."""
         if self._child is not None:
-            _end(self._child)
+            end_child(self._child)
             self._child = None
         self._asked = None
 
 
-def _pump(lines: IO[str] | None, answers: queue.Queue[str | None]) -> None:
+def pump(lines: IO[str] | None, answers: queue.Queue[str | None]) -> None:
+    """Put every line of a child into the queue, and None at their end."""
     for line in lines or ():
         answers.put(line)
     answers.put(None)
 
 
-def _write(pipe: IO[str] | None, text: str) -> None:
+def tell(pipe: IO[str] | None, text: str) -> None:
+    """Write to a child; nothing happens where it has ended, which its answers will show."""
     if pipe is not None:
-        pipe.write(text)
-        pipe.flush()
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write(text)
+            pipe.flush()
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def end_child(child: subprocess.Popen[str]) -> None:
+    """Ask a child to end, make it where it does not, and let go of its pipes."""
     child.terminate()
     try:
         child.wait(_END_SECONDS)

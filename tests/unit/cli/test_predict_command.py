@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from exploit import plant
 from PIL import Image
 from tiny_task import tiny_spec, write_tiny_set
 
@@ -19,6 +22,20 @@ from pouw.ml.networks import build
 from pouw.ml.requests import ScoringRequest
 from pouw.ml.scoring import Scorer
 
+# A child that is killed after it wrote its second label map, before that has its name.
+DEATH = """
+import os, signal, sys
+
+def on_event(event, arguments):
+    if event == "os.rename":
+        renamed.append(arguments)
+        if len(renamed) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+renamed = []
+if "pouw.ml.prediction" in sys.orig_argv:
+    sys.addaudithook(on_event)
+"""
 AFFINE = np.diag([0.5, 0.5, 3.0, 1.0])
 
 
@@ -126,5 +143,70 @@ def test_predict__no_image_or_no_spec__says_what_is_missing(
     (folder / "spec.json").unlink()
     predict("data/imagesTs", code=1)
     shown = capsys.readouterr().err
-    assert "cannot read spec.json" in shown
+    assert "spec.json is no file" in shown
     assert "--spec" in shown
+
+
+class Harm:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def test_predict__hostile_file__is_read_where_no_socket_and_no_program_can_be_had(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Harm(folder / "harm")))
+    log = plant(folder, "pouw.ml.prediction")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    predict("data/imagesTs", code=1)
+
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said.startswith("the model: the header claims")
+    assert not (folder / "harm").exists()
+    assert not (folder / "labels").exists()
+    process, *attempts = log.read_text().split()
+    assert int(process) != os.getpid()
+    assert attempts == ["PermissionError"] * 3
+
+
+def test_predict__model_beyond_the_caps_of_its_task__is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "model.safetensors").open("ab") as file:
+        file.truncate(1 << 40)
+    predict("data/imagesTs", code=1)
+    assert "bytes, at most" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_predict__process_dies__says_of_what_and_leaves_whole_label_maps_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict("data/imagesTs")
+    wanted = {path.name: path.read_bytes() for path in (folder / "labels").iterdir()}
+    for path in (folder / "labels").iterdir():
+        path.unlink()
+    capsys.readouterr()
+    (folder / "sitecustomize.py").write_text(DEATH)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    predict("data/imagesTs", code=1)
+
+    told = json.loads(capsys.readouterr().out)
+    assert "test1: the model's process ended by SIGKILL" in told["error"]
+    assert "1 of 2 label maps are in labels" in told["hint"]
+    (left,) = (folder / "labels").iterdir()
+    assert left.name == "test0.nii.gz"
+    assert left.read_bytes() == wanted[left.name]
+
+
+def test_predict__spec_that_is_too_large__is_refused_at_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "spec.json").open("ab") as file:
+        file.truncate(1 << 40)
+    predict("data/imagesTs", code=1)
+    assert "at most" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from exploit import plant
 from tiny_task import tiny_spec, write_tiny_set
 
 from pouw.cli.main import main
@@ -19,28 +20,6 @@ from pouw.ml.requests import ScoringRequest
 from pouw.ml.scoring import Scorer
 
 SPEC = tiny_spec()
-# What a flaw in a library would let a model do, at the moment its file is opened.
-EXPLOIT = """
-import os, socket, subprocess, sys
-
-def attempt(action):
-    try:
-        action()
-    except OSError as error:
-        return type(error).__name__
-    return "done"
-
-def on_event(event, arguments):
-    if event == "open" and str(arguments[0]).endswith("model.safetensors") and not tried:
-        tried.append(True)
-        actions = (socket.socket, os.fork, lambda: subprocess.run(["true"]))
-        with open({log!r}, "w") as log:
-            log.write(" ".join([str(os.getpid()), *map(attempt, actions)]))
-
-tried = []
-if "pouw.ml.scoring" in sys.orig_argv:
-    sys.addaudithook(on_event)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +45,9 @@ def test_score__hostile_file__is_read_where_no_socket_and_no_program_can_be_had(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model, log = tmp_path / "model.safetensors", tmp_path / "log"
+    model = tmp_path / "model.safetensors"
     model.write_bytes(pickle.dumps(Harm(tmp_path / "harm")))
-    (tmp_path / "sitecustomize.py").write_text(EXPLOIT.format(log=str(log)))
+    log = plant(tmp_path, "pouw.ml.scoring")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     assert main(["score", str(model), str(task / "data"), "--json"]) == 1
