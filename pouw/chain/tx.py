@@ -19,7 +19,7 @@ from pouw.chain.abi import reverted
 from pouw.chain.carrier import Carrier, Receipt
 from pouw.chain.fees import GWEI
 from pouw.chain.outgoing import Outbox, Outgoing, Policy, Signed
-from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, tag
+from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, as_bytes, tag
 from pouw.errors import ChainError, ChainUnavailable, Reverted, TransactionLost
 from pouw.types import Address
 
@@ -98,6 +98,7 @@ class Sender:
         self._policy = policy
         self._lock = threading.Lock()
         self._next_count = 0
+        self._included: Receipt | None = None
 
     def transact(self, what: Call) -> Receipt:
         """Send ``what`` and wait for it; Reverted, TransactionLost or ChainUnavailable if not."""
@@ -145,7 +146,7 @@ class Sender:
 
     def _send_next(self, what: Call, gas: int) -> Outgoing | None:
         """Send it with the next count; None where another process of this account was faster."""
-        count = max(self._next_count, self._carrier.count("pending"))
+        count = self._free_count()
         out = self._carrier.outgoing()[count] = Outgoing([self._signed(what, gas, count)])
         try:
             self._carrier.leave(out)
@@ -160,6 +161,26 @@ class Sender:
             raise
         self._next_count = count + 1
         return out
+
+    def _free_count(self) -> int:
+        """The count after what was sent, even where the endpoint does not know of that yet."""
+        count = self._carrier.count("pending")
+        if count >= self._next_count:
+            return count
+        if not self._taken_back():
+            return self._next_count
+        while count in self._carrier.outgoing():
+            count += 1
+        return count
+
+    def _taken_back(self) -> bool:
+        """Whether a reorganisation replaced the block of the last transaction that was included."""
+        last = self._included
+        if last is None or self.endpoint.block_number() < last.block_number:
+            return False
+        wrong = self.endpoint.malformed("eth_getBlockByNumber")
+        block = self.endpoint.block(last.block_number)
+        return as_bytes(block.get("hash"), wrong, 32) != last.block_hash
 
     def receipt(self, digest: bytes) -> Receipt | None:
         """The receipt of a transaction that is in a block, confirmed or not."""
@@ -181,6 +202,7 @@ class Sender:
             if receipt is not None and self._is_confirmed(receipt):
                 with self._lock:
                     self._carrier.forget(out)
+                    self._included = receipt
                 return receipt
             if receipt is None:
                 self._tend(out)

@@ -1,11 +1,7 @@
-"""A real chain for each test: the embedded one, and anvil where npm installed it."""
+"""A real chain for each test: the embedded one, and anvil."""
 
 from __future__ import annotations
 
-import platform
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,14 +12,7 @@ from pouw.chain.arena import ArenaClient, deploy
 from pouw.chain.devnet import Devnet
 from pouw.chain.rpc import Endpoint
 from pouw.chain.tx import Sender
-from pouw.errors import ChainUnavailable
 from pouw.types import ZERO_ADDRESS, Address, Parameters
-
-_MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-ANVIL = (
-    Path(__file__).parents[3]
-    / f"node_modules/@foundry-rs/anvil-{platform.system().lower()}-{_MACHINE}/bin/anvil"
-)
 
 
 @pytest.fixture
@@ -31,38 +20,6 @@ def devnet(tmp_path: Path) -> Iterator[Devnet]:
     """The embedded chain with wall-clock blocks."""
     with Devnet(tmp_path / "chain", port=0) as running:
         yield running
-
-
-@pytest.fixture
-def anvil_url() -> Iterator[str]:
-    if not ANVIL.exists():
-        pytest.skip("anvil is not installed (npm ci)")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([ANVIL, "--silent", "--port", str(port)])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _await_chain(url)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _await_chain(url: str) -> None:
-    deadline = time.monotonic() + 20
-    endpoint = Endpoint.connect(url)
-    try:
-        while True:
-            try:
-                endpoint.block_number()
-            except ChainUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                return
-    finally:
-        endpoint.close()
 
 
 @pytest.fixture(params=["devnet", "anvil"])

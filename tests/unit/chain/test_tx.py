@@ -257,3 +257,21 @@ def test_prepared__arguments_that_do_not_fit__say_so(clients: list[ArenaClient])
         clients[1].prepared("commit", -1, b"\x01" * 32)
     with pytest.raises(ChainError, match="commit does not take"):
         clients[1].prepared("commit", 1, b"\x01" * 33)
+
+
+def test_transact__blocks_taken_back_before__uses_the_counts_that_are_free_again(
+    anvil_url: str,
+) -> None:
+    endpoint = Endpoint.connect(anvil_url)
+    sender = Sender(endpoint, dev_account(0))
+    sender.transact(TRANSFER)
+    snapshot = endpoint.request("evm_snapshot")
+    for _ in range(2):
+        sender.transact(TRANSFER)
+    assert endpoint.request("evm_revert", snapshot)
+    endpoint.request("anvil_mine", "0x3")
+
+    sender.transact(TRANSFER)
+
+    assert endpoint.quantity("eth_getTransactionCount", sender.address, "latest") == 2
+    endpoint.close()
