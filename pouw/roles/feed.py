@@ -9,6 +9,7 @@ from pouw.events import (
     Committed,
     DataKeyReleased,
     Event,
+    Reclaimed,
     Reported,
     Revealed,
     RoundClosed,
@@ -30,6 +31,7 @@ class RoundEvents:
     reveals: dict[Address, Revealed] = field(default_factory=dict)
     reports: dict[Address, Reported] = field(default_factory=dict)
     closed: RoundClosed | None = None
+    reclaimed: set[Address] = field(default_factory=set)
 
     def ranked(self, *, first: bool) -> list[Revealed]:
         """The reveals, best rank first."""
@@ -91,5 +93,7 @@ class Feed:
                 self.round(event.round).reports[event.oracle] = event
             case RoundClosed():
                 self.round(event.round).closed = event
+            case Reclaimed():
+                self.round(event.round).reclaimed.add(event.miner)
             case _:
                 pass

@@ -176,7 +176,7 @@ class Miner:
             better=better,
             committed=committed,
             claim_ppm=None if measured is None else self.claim_of(measured),
-            unsettled=tuple(self._submissions.unsettled(view.state.live_round)),
+            unsettled=tuple(self._submissions.unsettled(self._feed, view.state.live_round)),
             credit_wei=self._setup.arena.credit(address),
         )
 

@@ -26,7 +26,7 @@ from pouw.types import Address, EntryState, RoundNumber, Task
 
 _COMMITMENTS = "commitments"
 _SCORES = "scores"
-_REVEALS = "reveals"
+REVEALS = "reveals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,23 @@ class Submissions:
             f"reveal in round {number}", lambda: self._reveal(number, spec, submission, claim_ppm)
         )
 
-    def unsettled(self, live: RoundNumber | None) -> list[RoundNumber]:
-        """Closed rounds whose bond has not been reclaimed."""
-        return [
-            RoundNumber(int(key))
-            for key, settled in self._setup.journal.items(_REVEALS)
-            if not settled and int(key) != live
-        ]
+    def unsettled(self, feed: Feed, live: RoundNumber | None) -> list[RoundNumber]:
+        """Closed rounds whose bond lies in the arena.
+
+        None is done before confirmed blocks say so: a reorganisation may bring the bond back.
+        """
+        found = list[RoundNumber]()
+        for key, settled in self._setup.journal.items(REVEALS):
+            number = RoundNumber(int(key))
+            if settled or number == live:
+                continue
+            events = feed.round(number)
+            owed = self._address in events.reveals and self._address not in events.reclaimed
+            if events.closed and not owed:
+                self._setup.journal.put(REVEALS, key, True)
+            elif self._has_bond(number):
+                found.append(number)
+        return found
 
     def reclaim(self, number: RoundNumber) -> None:
         """Settle the bond of a closed round."""
@@ -132,7 +142,7 @@ class Submissions:
         self, number: RoundNumber, spec: TaskSpec, submission: Submission, claim_ppm: int
     ) -> None:
         self._serve(number, spec, submission.manifest_digest)
-        self._setup.journal.put(_REVEALS, str(number), False)
+        self._setup.journal.put(REVEALS, str(number), False)
         self._setup.arena.reveal(number, submission.manifest_digest, claim_ppm, submission.salt)
         self._setup.info(
             f"revealed in round {number}, claim {claim_ppm / 1e6:.4f}",
@@ -148,7 +158,9 @@ class Submissions:
         self._keeper.keep(number, self._address, spec, files, manifest_digest)
 
     def _reclaim(self, number: RoundNumber) -> None:
-        entry = self._setup.arena.entry(number, self._address)
-        if entry.state == EntryState.REVEALED:
+        if self._has_bond(number):
             self._setup.arena.reclaim(number, self._address)
-        self._setup.journal.put(_REVEALS, str(number), True)
+
+    def _has_bond(self, number: RoundNumber) -> bool:
+        entry = self._setup.arena.entry(number, self._address)
+        return entry.state is EntryState.REVEALED

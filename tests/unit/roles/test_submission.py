@@ -1,0 +1,112 @@
+"""A miner's bond, on a chain that takes blocks back (anvil)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from one_round import LATER, ROUND, WINNER, Stage
+
+from pouw.chain.rpc import Endpoint
+from pouw.journal import Journal
+from pouw.roles.base import Notice, Setup
+from pouw.roles.miner import Miner, MinerOptions
+from pouw.roles.submission import REVEALS
+from pouw.storage.local import LocalStore
+from pouw.types import EntryState, Verdict
+
+CONFIRMATIONS = 3
+
+
+class World:
+    """A closed round in which the miner's claim was true, and a home that knows of its reveal."""
+
+    def __init__(self, endpoint: Endpoint, home: Path, journal: Journal) -> None:
+        self.endpoint, self.journal = endpoint, journal
+        self.stage = Stage(endpoint)
+        self.stage.play({WINNER: 900_000, LATER: 800_000}, Verdict.WINNER)
+        self.mine(CONFIRMATIONS)
+        journal.put(REVEALS, str(ROUND), False)
+        self.notices: list[Notice] = []
+        store = LocalStore(home / "store")
+        arena = self.stage.clients[LATER]
+        self.setup = Setup(arena, store, home, journal, CONFIRMATIONS, 0, self.notices.append)
+
+    @property
+    def state(self) -> EntryState:
+        return self.setup.arena.entry(ROUND, self.setup.arena.sender.address).state
+
+    @property
+    def credit_wei(self) -> int:
+        return self.setup.arena.credit(self.setup.arena.sender.address)
+
+    def mine(self, blocks: int) -> None:
+        self.endpoint.request("anvil_mine", hex(blocks))
+
+    def take_back(self, snapshot: str) -> None:
+        """Other blocks in place of those since ``snapshot``; their transactions are dropped."""
+        lost = self.endpoint.block_number()
+        assert self.endpoint.request("evm_revert", snapshot)
+        self.mine(lost - self.endpoint.block_number())
+
+    def steps(self, count: int) -> list[str]:
+        """What a miner does in so many steps that was just started."""
+        miner = Miner(self.setup, MinerOptions(), inline=True)
+        try:
+            return [miner.run_once().doing for _ in range(count)]
+        finally:
+            miner.close()
+
+
+@pytest.fixture
+def world(anvil_url: str, tmp_path: Path) -> Iterator[World]:
+    endpoint = Endpoint.connect(anvil_url)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        yield World(endpoint, tmp_path, journal)
+    endpoint.close()
+
+
+def test_reclaim__its_block_is_taken_back__is_sent_again(world: World) -> None:
+    snapshot = world.endpoint.request("evm_snapshot")
+    assert world.steps(2) == ["reclaim the bond", "withdraw"]
+    world.take_back(snapshot)
+    assert (world.state, world.credit_wei) == (EntryState.REVEALED, 0)
+
+    assert world.steps(3) == ["reclaim the bond", "withdraw", "wait"]
+
+    assert (world.state, world.credit_wei) == (EntryState.RECLAIMED, 0)
+
+
+def test_withdraw__its_block_is_taken_back__is_sent_again(world: World) -> None:
+    assert world.steps(1) == ["reclaim the bond"]
+    owed = world.credit_wei
+    snapshot = world.endpoint.request("evm_snapshot")
+    assert world.steps(1) == ["withdraw"]
+    world.take_back(snapshot)
+    assert world.credit_wei == owed > 0
+
+    assert world.steps(2) == ["withdraw", "wait"]
+
+
+def test_reclaim__confirmed__is_asked_for_no_more(world: World) -> None:
+    assert world.steps(2) == ["reclaim the bond", "withdraw"]
+    assert world.journal.get(REVEALS, str(ROUND)) is False
+    world.mine(CONFIRMATIONS)
+    assert world.steps(1) == ["wait"]
+    assert world.journal.get(REVEALS, str(ROUND)) is True
+
+
+def test_reclaim__round_is_closed_in_a_block_to_be_confirmed__is_sent(world: World) -> None:
+    """Of a reveal that the confirmed block does not show yet, nothing is settled."""
+    world.setup = Setup(
+        world.setup.arena,
+        world.setup.store,
+        world.setup.home,
+        world.journal,
+        confirmations=world.endpoint.block_number(),
+        from_block=0,
+        notify=world.notices.append,
+    )
+    assert world.steps(1) == ["reclaim the bond"]
+    assert world.journal.get(REVEALS, str(ROUND)) is False
