@@ -7,14 +7,16 @@ are refused.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -22,6 +24,7 @@ from pouw.errors import DocumentError
 from pouw.hashing import MAX_DOCUMENT_BYTES, canonical_json, sha256
 from pouw.types import SCORE_ONE_PPM
 
+MAX_CHECKPOINTS: Final = 2048
 # No control characters: what a stranger wrote must not move a reader's terminal.
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=_PRINTABLE)]
@@ -166,11 +169,22 @@ class Provenance(Part):
 
 
 class Caps(Part):
-    """What a scorer spends on one model at most."""
+    """What an oracle spends on one model at most.
+
+    ``checkpoints_bytes``: all checkpoints of its manifest together. A spec may leave it out, and is
+    written without it then (``pouw.ml.replays.max_checkpoints_bytes`` has what counts).
+    """
 
     model_bytes: Positive
     parameters: Positive
     activation_bytes: Positive
+    checkpoints_bytes: Positive | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Specs that were published before there was the key keep their digests."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Licence(Part):
@@ -260,7 +274,7 @@ class Manifest(Document):
     miner: HexAddress
     network: Network
     model: ModelFile
-    checkpoints: Annotated[tuple[Checkpoint, ...], Field(max_length=2048)]
+    checkpoints: Annotated[tuple[Checkpoint, ...], Field(max_length=MAX_CHECKPOINTS)]
     seed: HexDigest
     recipe: Recipe
     software: Text

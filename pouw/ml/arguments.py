@@ -18,6 +18,7 @@ from pouw.ml.architectures.dynunet import DynUnetArguments
 from pouw.ml.architectures.paper import Fcn34Arguments, Unet3dPaperArguments
 from pouw.ml.architectures.segresnet import SegResNetArguments
 from pouw.ml.architectures.unet import UnetArguments
+from pouw.ml.replays import STATES, max_checkpoints_bytes
 
 REGISTRY: Final[dict[str, type[Architecture]]] = {
     "dynunet": DynUnetArguments,
@@ -27,6 +28,7 @@ REGISTRY: Final[dict[str, type[Architecture]]] = {
     "unet3d-paper": Unet3dPaperArguments,
 }
 _FLOAT32_BYTES: Final = 4
+_FEWEST_CHECKPOINTS: Final = 4
 
 
 def names() -> tuple[str, ...]:
@@ -103,6 +105,13 @@ def check_caps(
             f"network {network.name} has {size * _FLOAT32_BYTES} bytes of parameters, "
             f"the task allows models of {caps.model_bytes}",
             hint="raise caps.model_bytes",
+        )
+    least, most = _FEWEST_CHECKPOINTS * STATES * size * _FLOAT32_BYTES, max_checkpoints_bytes(caps)
+    if least > most:
+        raise ModelTooLarge(
+            f"{_FEWEST_CHECKPOINTS} checkpoints of network {network.name} have {least} bytes, "
+            f"the task allows {most}",
+            hint="raise caps.checkpoints_bytes",
         )
     bound = arguments.activation_bound(channels, labels, patch)
     if bound > caps.activation_bytes:

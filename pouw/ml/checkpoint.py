@@ -26,6 +26,8 @@ from pouw.types import SCORE_ONE_PPM
 _MAX_CHECKPOINT_BYTES = 1 << 36
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _SCHEDULE = "schedule_ppm"
+_HEADER_BYTES = 1024  # metadata, the schedule's entry and padding
+_ENTRY_BYTES = 192  # of a tensor in the header, its name aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,17 @@ def fill_model(path: Path, module: nn.Module, max_bytes: int) -> None:
     expected = floating_state(module)
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
     read_tensors(path, shapes, max_bytes=max_bytes, into=expected)
+
+
+def checkpoint_bytes(network: nn.Module) -> int:
+    """What a checkpoint of ``network`` has at most, its schedule (4 bytes a step) aside."""
+    state, moments = floating_state(network), len(_MOMENTS)
+    parameters = dict(network.named_parameters())
+    values = 2 * sum(tensor.numel() for tensor in state.values())
+    values += moments * sum(tensor.numel() for tensor in parameters.values())
+    names = [*state, *state, *(moments * list(parameters))]
+    header = sum(_ENTRY_BYTES + len(name) for name in names)
+    return 4 * values + header + _HEADER_BYTES
 
 
 def save_checkpoint(

@@ -34,6 +34,7 @@ _GROUPS: Final = 4
 _MODEL_BYTES: Final = 256 << 20
 _PARAMETERS: Final = 50_000_000
 _ACTIVATION_BYTES: Final = 1 << 30
+_CHECKPOINTS_BYTES: Final = 16 << 30
 _COLOURS: Final = ("red", "green", "blue")
 
 
@@ -82,6 +83,7 @@ def propose(dataset: Dataset, fingerprint: Fingerprint, wishes: Wishes | None = 
         model_bytes=_MODEL_BYTES,
         parameters=_PARAMETERS,
         activation_bytes=max(2 * bound, _ACTIVATION_BYTES),
+        checkpoints_bytes=_CHECKPOINTS_BYTES,
     )
     check_caps(network, channels, labels, patch, caps)
     return Proposal(

@@ -25,8 +25,10 @@ from pouw.documents import (
 from pouw.ml.requests import Record
 
 MAX_SEGMENT_STEPS: Final = 1 << 24
-_STATES: Final = 4  # weights, their average and AdamW's two moments
+STATES: Final = 4  # weights, their average and AdamW's two moments
 _HEADER_BYTES: Final = 4 << 20
+_LARGEST_HELD: Final = 64
+_MOST_BYTES: Final = 1 << 53  # that a document can name
 
 
 class Link(Record):
@@ -111,4 +113,14 @@ class Answer(Record):
 
 def max_checkpoint_bytes(caps: Caps, steps: int) -> int:
     """What a checkpoint ``steps`` after the one before has at most, in a task with these caps."""
-    return _STATES * caps.model_bytes + 4 * min(steps, MAX_SEGMENT_STEPS) + _HEADER_BYTES
+    return STATES * caps.model_bytes + 4 * min(steps, MAX_SEGMENT_STEPS) + _HEADER_BYTES
+
+
+def max_checkpoints_bytes(caps: Caps) -> int:
+    """What all checkpoints of one manifest have at most, together, in a task with these caps.
+
+    Where they do not say: 64 of the largest, which holds 2,048 of any network that is planned.
+    """
+    if caps.checkpoints_bytes is not None:
+        return caps.checkpoints_bytes
+    return min(_LARGEST_HELD * max_checkpoint_bytes(caps, 0), _MOST_BYTES)

@@ -14,7 +14,7 @@ from pouw.documents import CaseCounts, Count, HexDigest, Part, Positive, Ppm, Re
 from pouw.errors import ProcessError
 
 Loss = Annotated[int, Field(ge=-(2**53), le=2**53)]
-EndReason = Literal["deadline", "max-steps", "terminated"]
+EndReason = Literal["deadline", "max-steps", "full", "terminated"]
 ScoringReason = Literal["score", "bound", "caps", "model", "data", "time", "local"]
 PredictionFault = Literal["model", "data", "local"]
 DeviceName = Literal["cpu", "cuda", "auto"]
@@ -184,6 +184,7 @@ class Snapshot(Record):
 class Finished(Record):
     """``out/finished.json``: training ended in order.
 
+    ``full``: the manifest of its task holds no checkpoint of more steps.
     ``terminated``: asked to end by a signal, or its miner is gone; the same request goes on from
     the last checkpoint.
     """

@@ -10,7 +10,6 @@ them.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -45,6 +44,7 @@ from pouw.ml.requests import (
     TrainingRequest,
     TuningRequest,
 )
+from pouw.ml.room import room_of
 from pouw.ml.runfolder import RunFolder
 from pouw.ml.validation import Window, validate
 from pouw.types import SCORE_ONE_PPM
@@ -55,7 +55,7 @@ _LONGEST_VALIDATION_SHARE = 0.1
 _LEAST_VALIDATION_MS = 500.0
 _FIRST_WRITING_MS = 1_000
 _LEAST_WRITING_MS = 500.0
-_MOST_SEGMENTS = 1_900  # a manifest holds 2,048 checkpoints, those of the clock included
+_RESERVED = 2  # checkpoints that a manifest keeps room for: the last, and the one that insures it
 
 
 def now_ms() -> float:
@@ -110,7 +110,8 @@ class Training:
         finally:
             feed.close()
         self._team.agree(END)
-        if self._step > (self._last.step if self._last else 0):
+        # One that is only terminated goes on: it leaves room for the last.
+        if self._since() and self._holds() > (reason == "terminated"):
             self._snapshot()
         finished = Finished(step=self._step, milliseconds=self._elapsed_ms(), reason=reason)
         self._folder.finish(finished)
@@ -135,6 +136,9 @@ class Training:
 
     def _resume(self) -> None:
         snapshots = self._folder.snapshots()
+        self._room = room_of(self.request.spec, self._learner.network)
+        for snapshot in snapshots:
+            self._room.add((self._folder.path / snapshot.checkpoint).stat().st_size)
         self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
         if snapshots:
             self._last = snapshots[-1]
@@ -154,13 +158,15 @@ class Training:
                 return "max-steps"
             if not self._planner.allows_step(begun):
                 return "deadline"
-            segment_full = self._segment_full()
-            if segment_full or begun >= self._next_snapshot_ms():
+            segment_full, due = self._segment_full(begun), self._due(begun)
+            if segment_full or due:
                 if self._planner.allows_snapshot(begun):
-                    self._snapshot(validated=begun >= self._next_snapshot_ms())
+                    self._snapshot(validated=due)
                     continue
                 if segment_full:
                     return "deadline"
+            if not self._room.holds(self._since() + 1):
+                return "full"
             fraction_ppm = self._advance(begun)
             self._team.agree(STEP, fraction_ppm)
             loss = self._learner.step(feed.batches(self._step), fraction_ppm)
@@ -186,28 +192,47 @@ class Training:
     def _elapsed_ms(self) -> int:
         return max(0, int(now_ms()) - self._started_at_ms)
 
-    def _segment_full(self) -> bool:
-        """Whether the task's provenance asks for a checkpoint now."""
-        provenance = self.request.spec.provenance
-        since = self._step - (self._last.step if self._last else 0)
-        if provenance.policy != "replay" or since < provenance.segment_steps:
-            return False
-        if self.request.max_steps is not None:
-            return since >= self.request.max_steps / _MOST_SEGMENTS
-        since_ms = self._elapsed_ms() - (self._last.milliseconds if self._last else 0)
-        return since_ms >= (self.request.stop_at_ms - self._started_at_ms) / _MOST_SEGMENTS
+    def _since(self) -> int:
+        """Steps since the last checkpoint."""
+        return self._step - (self._last.step if self._last else 0)
 
-    def _next_snapshot_ms(self) -> float:
-        if self._last is None:
-            # Nothing to snapshot before the first step.
-            first = self._started_at_ms + self.request.first_snapshot_seconds * 1000
-            return first if self._step else math.inf
-        if self._step == self._last.step:
-            return math.inf
-        last = self._started_at_ms + self._last.milliseconds
-        due = last + self.request.snapshot_seconds * 1000
-        insured = self.request.stop_at_ms - self.request.insurance_seconds * 1000
-        return insured if last < insured < due and self.request.insurance_seconds else due
+    def _holds(self) -> int:
+        """How many more checkpoints the manifest holds, one of now among them."""
+        return self._room.holds(self._since())
+
+    def _spaced(self, now: float) -> bool:
+        """Whether a checkpoint now leaves enough for the rest of the time, or of the steps."""
+        spare = self._holds() - _RESERVED
+        if spare <= 0:
+            return False
+        most = self.request.max_steps
+        if most is not None and self._since() * spare >= most - (self._step - self._since()):
+            return True
+        last_ms = self._last_ms()
+        return (now - last_ms) * spare >= self.request.stop_at_ms - last_ms
+
+    def _last_ms(self) -> float:
+        """When the last checkpoint was written, or training began (Unix time)."""
+        return self._started_at_ms + (self._last.milliseconds if self._last else 0)
+
+    def _segment_full(self, now: float) -> bool:
+        """Whether the task's provenance asks for a checkpoint now, and the manifest has room."""
+        provenance = self.request.spec.provenance
+        if provenance.policy != "replay" or self._since() < provenance.segment_steps:
+            return False
+        return self._spaced(now)
+
+    def _due(self, now: float) -> bool:
+        """Whether the clock asks for a snapshot now, and the manifest has room."""
+        if not self._since():
+            return False  # nothing to snapshot
+        request, last_ms = self.request, self._last_ms()
+        if self._last is None and self._holds() > _RESERVED:
+            return now >= last_ms + request.first_snapshot_seconds * 1000
+        insured = request.stop_at_ms - request.insurance_seconds * 1000
+        if request.insurance_seconds and last_ms < insured <= now and self._holds() > 1:
+            return True
+        return now >= last_ms + request.snapshot_seconds * 1000 and self._spaced(now)
 
     def _note(self, fraction_ppm: int) -> None:
         rate = learning_rate(fraction_ppm, self.request.settings)
@@ -258,6 +283,7 @@ class Training:
             folder / snapshot.model, folder / snapshot.checkpoint, state, snapshot.dtype
         )
         self._folder.add(snapshot)
+        self._room.add((folder / snapshot.checkpoint).stat().st_size)
         self._last, self._last_sha256, self._schedule = snapshot, digest.hex(), []
         self._writing_ms = max(2 * (now_ms() - validated_at), _LEAST_WRITING_MS)
         self._planner.observe_closing(now_ms() - begun)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pouw.documents import Judged, Manifest, TaskSpec
+from pouw.documents import Judged, TaskSpec
 from pouw.errors import ContentError, ContentMismatch, ContentTooLarge, PouwError
 from pouw.events import Revealed
 from pouw.files import of_machine
 from pouw.roles.base import RETRY_SECONDS, Errands, Setup
 from pouw.roles.evidence import judge_manifest, judged_score
 from pouw.roles.keeping import Keeper, files_of
-from pouw.roles.provenance import Claim, Provenance, recipe_fault
+from pouw.roles.provenance import MODEL_FILE, Claim, Provenance, checkpoint_path, fetch
 from pouw.types import RoundNumber, Task
 
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
@@ -37,7 +38,9 @@ class Missing:
 class Candidates:
     """Manifests and weights of one round, fetched in rank order and checked against their CIDs.
 
-    The checkpoints are checked link by link where the spec asks for provenance.
+    The checkpoints are checked link by link where the spec asks for provenance. What is fetched
+    lies in a folder of the claim until all of it is as it should be; only then is it kept, so
+    nothing has to be let go, or could be by mistake, where it is not.
 
     Fetches run as errands, several beside each other where one is slow: a miner that serves a byte
     now and then must not keep the reveals below waiting. ``missing`` holds the reveals whose
@@ -100,10 +103,9 @@ class Candidates:
         return self._found.get(event)
 
     def drop(self, event: Revealed) -> None:
-        """Delete the weights of a judged model."""
-        found = self._found.pop(event, None)
-        if isinstance(found, Path):
-            found.unlink(missing_ok=True)
+        """Delete what was fetched of a judged model and is not kept."""
+        self._found.pop(event, None)
+        self._delete(event)
 
     def _fetching(self, event: Revealed) -> Callable[[], None]:
         def fetch() -> None:
@@ -129,35 +131,35 @@ class Candidates:
         if isinstance(manifest, Judged):
             return manifest
         claim = Claim(self.number, event.miner, self.spec, manifest, event.manifest_digest)
-        model = self.setup.home / "models" / str(self.number) / f"{event.miner}.safetensors"
+        folder = self._folder(event)
+        model = folder / MODEL_FILE
         try:
-            fault = self._recipe_fault(claim)
+            fault = self.provenance.fault(claim, self.data_key, folder)
             if fault is None:
-                # From here on it is served from here too, until the round is closed.
-                self.keeper.keep(
-                    self.number,
-                    event.miner,
-                    self.spec,
-                    self._files(manifest),
-                    event.manifest_digest,
-                )
-                model.unlink(missing_ok=True)
-                store.get_file(manifest.model.cid, model, manifest.model.bytes)
-                fault = self.provenance.fault(claim, self.data_key)
+                fetch(store, manifest.model.cid, manifest.model.bytes, model)
         except (ContentMismatch, ContentTooLarge) as error:
             fault = str(error)
-        if fault is None:
-            return model
-        model.unlink(missing_ok=True)
-        return judged_score(event, None, "manifest", fault, ())
+        if fault is not None:
+            self._delete(event)
+            return judged_score(event, None, "manifest", fault, ())
+        self._keep(claim, folder)
+        return model
 
-    def _recipe_fault(self, claim: Claim) -> str | None:
-        """What speaks against the declared sizes, before anything of that size is fetched."""
+    def _keep(self, claim: Claim, folder: Path) -> None:
+        """From here on it is served from here too, until the round is closed."""
+        manifest = claim.manifest
+        files, here = files_of(manifest), dict[str, Path]()
         if self.spec.provenance.policy == "none":
-            return None
-        return recipe_fault(claim, self.data_key)
+            files = files[-1:]
+        else:
+            here = {each.cid: checkpoint_path(folder, each) for each in manifest.checkpoints}
+        self.setup.store.put_file(folder / MODEL_FILE)
+        self.keeper.keep(self.number, claim.miner, self.spec, files, claim.manifest_digest, here)
 
-    def _files(self, manifest: Manifest) -> tuple[tuple[str, int], ...]:
-        """What has to be had: checkpoints only where the spec asks for them."""
-        files = files_of(manifest)
-        return files[-1:] if self.spec.provenance.policy == "none" else files
+    def _folder(self, event: Revealed) -> Path:
+        # Somebody else may have revealed the same manifest: what is his is not deleted with it.
+        name = f"{event.miner}-{event.manifest_digest.hex()}"
+        return self.setup.home / "models" / str(self.number) / name
+
+    def _delete(self, event: Revealed) -> None:
+        shutil.rmtree(self._folder(event), ignore_errors=True)

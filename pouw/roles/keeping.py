@@ -7,8 +7,9 @@ and oracles keep it until ``pouw node prune`` or ``pouw store unpin``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pouw.documents import Manifest, TaskSpec
@@ -55,10 +56,12 @@ class Keeper:
         spec: TaskSpec,
         files: Iterable[tuple[str, int]],
         document: bytes,
+        here: Mapping[str, Path] | None = None,
     ) -> None:
         """Pin ``files`` (CID and size each) and the document with that digest.
 
-        Only what nothing else had pinned is let go later: strangers choose what they name.
+        Only what nothing else had pinned is let go later: strangers choose what they name. Files
+        that lie at ``here``, by CID, are moved into the store, so that it need not fetch them.
         """
         files, manifest, key = tuple(files), raw_cid(document), f"{number}/{miner}"
         pinned, ours = self.setup.store.pins(), self._pinned_here()
@@ -70,8 +73,13 @@ class Keeper:
         self._record(key, new, spec)
         try:
             for cid, size in files:
+                path = (here or {}).get(cid)
+                if path is not None and path.exists():
+                    self.setup.store.put_file(path)
                 hold(self.setup.store, cid, size)
                 ours.add(cid)
+                if path is not None:
+                    path.unlink(missing_ok=True)
             self.setup.store.pin(manifest)
             ours.add(manifest)
         finally:

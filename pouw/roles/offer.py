@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from pouw.archive import pack
-from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
+from pouw.documents import Archive, Caps, Licence, Metric, Provenance, TaskSpec
 from pouw.hashing import data_key_of, sha256
 from pouw.ml.arguments import check_caps
 from pouw.ml.examine import examine
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
+from pouw.ml.replays import max_checkpoints_bytes
 from pouw.ml.split import divide, write_split
 from pouw.sealing import Sealing
 from pouw.storage.store import Store
@@ -80,11 +81,16 @@ def seal_offer(
         provenance=Provenance(policy=request.provenance),
         train=train,
         test=test,
-        caps=proposal.caps,
+        caps=_whole(proposal.caps),
         licence=Licence(name=request.licence, citation=request.citation),
         retention_days=request.retention_days,
         data_becomes_public=True,
     )
+
+
+def _whole(caps: Caps) -> Caps:
+    """``caps`` with every bound in words: a recipe may leave the one on checkpoints out."""
+    return caps.model_copy(update={"checkpoints_bytes": max_checkpoints_bytes(caps)})
 
 
 def _archives(

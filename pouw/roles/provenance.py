@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from pouw.documents import Checkpoint, Manifest, Replay, SegmentReplay, TaskSpec, remark
 from pouw.errors import ContentMismatch, ContentTooLarge, ProcessError
 from pouw.hashing import keccak, round_seed
-from pouw.ml.replays import Link, LinkRequest, ReplayRequest, max_checkpoint_bytes
+from pouw.ml.replays import (
+    Link,
+    LinkRequest,
+    ReplayRequest,
+    max_checkpoint_bytes,
+    max_checkpoints_bytes,
+)
 from pouw.roles.base import Setup
 from pouw.roles.replayer import Replayer
 from pouw.storage.store import Store
@@ -22,6 +29,7 @@ from pouw.types import Address, RoundNumber
 
 Progress = Callable[[str, int, int], None]
 
+MODEL_FILE = "model.safetensors"
 _LINKED = "linked"
 _REPLAYED = "replayed"
 _CRASHES = 2
@@ -79,15 +87,33 @@ def recipe_fault(claim: Claim, data_key: bytes) -> str | None:
                 f"{limit} allowed"
             )
         begin, previous = checkpoint.step, checkpoint.cid
+    total = sum(checkpoint.bytes for checkpoint in manifest.checkpoints)
+    allowed = max_checkpoints_bytes(claim.spec.caps)
+    if total > allowed:
+        return f"its checkpoints have {total} bytes together, {allowed} allowed"
     return None
 
 
-def links_fault(
-    claim: Claim, store: Store, replayer: Replayer, scratch: Path, say: Progress | None = None
-) -> str | None:
-    """Why the checkpoints are no chain that ends in the model, or None; every byte is fetched.
+def checkpoint_path(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Where the file of a checkpoint lies below the folder of its claim."""
+    return folder / f"{checkpoint.step}.safetensors"
 
-    At most one checkpoint lies in ``scratch`` at a time. ContentNotFound where one cannot be had.
+
+def links_fault(
+    claim: Claim,
+    store: Store,
+    replayer: Replayer,
+    scratch: Path,
+    say: Progress | None = None,
+    *,
+    keep: bool = False,
+) -> str | None:
+    """Why the checkpoints are no chain that ends in the model, or None.
+
+    They are fetched one after the other, each only once the one before was found linked. At most
+    one lies in ``scratch`` at a time; with ``keep``, ``scratch`` is the claim's own, files stay
+    there, and whole ones from an earlier call are not fetched again. ContentNotFound where one
+    cannot be had.
     """
     manifest, spec = claim.manifest, claim.spec
     last = len(manifest.checkpoints) - 1
@@ -95,12 +121,12 @@ def links_fault(
     for index, checkpoint in enumerate(manifest.checkpoints):
         if say:
             say("check the links", index, last + 1)
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            model = Path(folder) / "model"
+        with _folder(scratch, keep=keep) as folder:
+            model = Path(folder) / MODEL_FILE
             try:
-                if index == last:
-                    store.get_file(manifest.model.cid, model, manifest.model.bytes)
                 path = _fetched(store, checkpoint, Path(folder))
+                if index == last:
+                    fetch(store, manifest.model.cid, manifest.model.bytes, model)
             except (ContentMismatch, ContentTooLarge) as error:
                 return str(error)
             answer = replayer.link(
@@ -209,10 +235,20 @@ def _unanswered(request: ReplayRequest, why: str) -> SegmentReplay:
     )
 
 
+def fetch(store: Store, cid: str, size: int, path: Path) -> None:
+    """Write the file ``cid`` to ``path``, unless an earlier call did."""
+    if not path.exists():
+        store.get_file(cid, path, size)
+
+
 def _fetched(store: Store, checkpoint: Checkpoint, folder: Path) -> Path:
-    path = folder / f"{checkpoint.step}.safetensors"
-    store.get_file(checkpoint.cid, path, checkpoint.bytes)
+    path = checkpoint_path(folder, checkpoint)
+    fetch(store, checkpoint.cid, checkpoint.bytes, path)
     return path
+
+
+def _folder(scratch: Path, *, keep: bool) -> AbstractContextManager[str | Path]:
+    return nullcontext(scratch) if keep else tempfile.TemporaryDirectory(dir=scratch)
 
 
 class Provenance:
@@ -232,23 +268,23 @@ class Provenance:
         if spec.provenance.policy != "none":
             self._replayer.warm()
 
-    def fault(self, claim: Claim, data_key: bytes) -> str | None:
+    def fault(self, claim: Claim, data_key: bytes, folder: Path) -> str | None:
         """Why the checkpoints are not the linked chain that the spec asks for; None where they are.
 
-        ContentNotFound where one cannot be had (yet), ProcessError where the child died.
+        What is fetched stays in ``folder``, which is the claim's own. ContentNotFound where a
+        checkpoint cannot be had (yet), ProcessError where the child died.
         """
         if claim.spec.provenance.policy == "none":
             return None
         known: str | None = self._setup.journal.get(_LINKED, claim.key)
         if known is None:
-            known = recipe_fault(claim, data_key) or self._links_fault(claim) or ""
+            known = recipe_fault(claim, data_key) or self._links_fault(claim, folder) or ""
             self._setup.journal.put(_LINKED, claim.key, known)
         return known or None
 
-    def _links_fault(self, claim: Claim) -> str | None:
+    def _links_fault(self, claim: Claim, folder: Path) -> str | None:
         try:
-            with self._scratch() as folder:
-                return links_fault(claim, self._setup.store, self._replayer, Path(folder))
+            return links_fault(claim, self._setup.store, self._replayer, folder, keep=True)
         except ProcessError as error:
             self._crashes[claim.key] = self._crashes.get(claim.key, 0) + 1
             if self._crashes[claim.key] < _CRASHES:

@@ -279,6 +279,18 @@ def test_parse__wrong_part__is_named_in_the_message() -> None:
         TaskSpec.parse(canonical_json(changed(SPEC, "caps.parameters", 0)))
 
 
+def test_parse__spec_from_before_there_was_a_cap_on_checkpoints__keeps_its_digest() -> None:
+    old = canonical_json(SPEC)
+    assert b"checkpoints_bytes" not in old
+    assert TaskSpec.parse(old).digest() == sha256(old)
+    new = canonical_json(changed(SPEC, "caps.checkpoints_bytes", 1 << 34))
+    assert TaskSpec.parse(new).caps.checkpoints_bytes == 1 << 34
+    assert TaskSpec.parse(new).digest() == sha256(new)
+    for wrong in (None, 0, -1, 1.5):
+        with pytest.raises(DocumentError):
+            TaskSpec.parse(canonical_json(changed(SPEC, "caps.checkpoints_bytes", wrong)))
+
+
 def test_parse__windows__are_one_for_each_channel() -> None:
     channels = len(SPEC["channels"])
     value = changed(SPEC, "inference.normalisation", "window")

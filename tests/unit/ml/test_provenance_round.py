@@ -15,7 +15,7 @@ from tiny_task import tiny_spec, write_tiny_set
 from pouw.documents import Manifest, Provenance
 from pouw.errors import ContentNotFound, ProcessError
 from pouw.hashing import round_seed
-from pouw.ml.replays import Link, LinkRequest
+from pouw.ml.replays import Link, LinkRequest, max_checkpoint_bytes
 from pouw.ml.requests import Engine, TrainingRequest, TrainingSettings
 from pouw.roles.manifests import build_manifest
 from pouw.roles.processes import read_snapshots
@@ -143,6 +143,37 @@ def test_recipe__checkpoint_larger_than_the_caps_allow__fault(scene: Scene) -> N
     fault = recipe_fault(with_manifest(scene.claim, checkpoints=(huge, *rest)), DATA_KEY)
     assert fault is not None
     assert "bytes" in fault
+
+
+def test_recipe__checkpoints_together_larger_than_the_spec_allows__fault(scene: Scene) -> None:
+    total = sum(each.bytes for each in scene.claim.manifest.checkpoints)
+    allowed, less = (
+        replace(
+            scene.claim,
+            spec=SPEC.model_copy(
+                update={"caps": SPEC.caps.model_copy(update={"checkpoints_bytes": size})}
+            ),
+        )
+        for size in (total, total - 1)
+    )
+    assert recipe_fault(allowed, DATA_KEY) is None
+    fault = recipe_fault(less, DATA_KEY)
+    assert fault == f"its checkpoints have {total} bytes together, {total - 1} allowed"
+
+
+def test_recipe__spec_that_does_not_say__allows_64_of_the_largest(scene: Scene) -> None:
+    largest = max_checkpoint_bytes(SPEC.caps, 0)
+    first, *_ = scene.claim.manifest.checkpoints
+    steps = range(10, 10 + 65)
+    chain = [
+        first.model_copy(update={"step": step, "bytes": largest, "previous": first.cid})
+        for step in steps
+    ]
+    chain[0] = chain[0].model_copy(update={"previous": None})
+    assert recipe_fault(with_manifest(scene.claim, checkpoints=tuple(chain[:64])), DATA_KEY) is None
+    fault = recipe_fault(with_manifest(scene.claim, checkpoints=tuple(chain)), DATA_KEY)
+    assert fault is not None
+    assert f"{64 * largest} allowed" in fault
 
 
 def test_recipe__no_checkpoint_or_steps_that_do_not_rise__fault(scene: Scene) -> None:

@@ -106,7 +106,9 @@ def test_seal_offer__with_another_key__hides_other_cases(tmp_path: Path) -> None
     assert len(hidden) > 1
 
 
-@pytest.mark.parametrize("cap", ["parameters", "model_bytes", "activation_bytes"])
+@pytest.mark.parametrize(
+    "cap", ["parameters", "model_bytes", "activation_bytes", "checkpoints_bytes"]
+)
 def test_seal_offer__of_a_network_past_its_own_caps__is_refused(tmp_path: Path, cap: str) -> None:
     folder = write_images(tmp_path / "images", 3)
     found = examine(read_folder(folder))
@@ -115,6 +117,19 @@ def test_seal_offer__of_a_network_past_its_own_caps__is_refused(tmp_path: Path, 
     with pytest.raises(ModelTooLarge):
         seal(tmp_path, dataclasses.replace(request_for(folder), proposal=small))
     assert not any((tmp_path / "store").rglob("*.sealed"))
+
+
+def test_seal_offer__recipe_without_a_bound_on_checkpoints__the_spec_has_one(
+    tmp_path: Path,
+) -> None:
+    folder = write_images(tmp_path / "images", 3)
+    found = examine(read_folder(folder))
+    proposal = propose(found.source.dataset, found.usable())
+    assert seal(tmp_path, request_for(folder)).caps.checkpoints_bytes == 16 << 30
+    caps = proposal.caps.model_copy(update={"checkpoints_bytes": None})
+    without = dataclasses.replace(proposal, caps=caps)
+    spec = seal(tmp_path, dataclasses.replace(request_for(folder), proposal=without), bytes(32))
+    assert spec.caps.checkpoints_bytes == 64 * (4 * spec.caps.model_bytes + (4 << 20))
 
 
 def test_seal_offer__of_a_damaged_folder__seals_nothing(tmp_path: Path) -> None:
