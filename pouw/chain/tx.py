@@ -108,7 +108,11 @@ class Sender:
         return receipt
 
     def settle(self) -> None:
-        """Wait for whatever an earlier process, or an earlier attempt, left on its way."""
+        """Wait for whatever an earlier process, or an earlier attempt, left on its way.
+
+        Also for what only the endpoint knows to wait: a reorganisation puts back among those what
+        was included, and was forgotten here.
+        """
         with self._lock:
             left = [out for out in self._carrier.outgoing().values() if out.abandoned]
         for out in left:
@@ -117,6 +121,14 @@ class Sender:
             except TransactionLost:
                 if out.taken is None:
                     raise
+        begin = time.monotonic()
+        while self._carrier.count("pending") > self._carrier.count("latest"):
+            if time.monotonic() - begin > self._policy.timeout_seconds:
+                raise TransactionLost(
+                    f"a transaction of {self.address} waits to be included",
+                    hint="wait until it is, or replace it from where it was sent",
+                )
+            time.sleep(_POLL_SECONDS)
 
     def send(self, what: Call) -> Outgoing:
         """Estimate, sign, keep and send ``what``; returns at once.

@@ -93,7 +93,8 @@ def policy_of(settings: Settings) -> Policy:
 
     # Not settings.confirmations: one thread sends in order, so whoever waits for depth sends the
     # next call, a reveal or a key whose window is short, that much later. Roles see at their next
-    # step where a reorganisation undid a commitment, a reveal, a vote or a key, and send it again.
+    # step where a reorganisation undid a call of theirs, and send it again; a publication that was
+    # undone they tell of.
     return Policy(max_fee_wei=settings.max_fee_gwei * GWEI)
 
 

@@ -30,8 +30,8 @@ class Draft:
 
     ``digest`` is the spec's, ``request`` what `request_digest` made of what was asked for,
     ``cids`` what is pinned for it. ``sent``: its transaction may be on its way, whatever became of
-    the process that sent it. ``told``: whoever asked for the task knows of it. A draft of an older
-    release has no ``request`` and counts as sent.
+    the process that sent it. ``told``: whoever asked for the task knows of it; the latest block was
+    ``told_at`` then. A draft of an older release has no ``request`` and counts as sent.
     """
 
     digest: bytes
@@ -43,6 +43,7 @@ class Draft:
     sealed_at: int | None = None
     sent: bool = True
     told: bool = False
+    told_at: int | None = None
     cids: tuple[str, ...] = ()
 
     @property
@@ -89,9 +90,13 @@ class Drafts:
         """It is that task."""
         self._change(draft, task_id=task_id)
 
-    def mark_told(self, draft: Draft, task_id: TaskId) -> None:
-        """It is that task, and whoever asked for it knows."""
-        self._change(draft, task_id=task_id, told=True)
+    def mark_told(self, draft: Draft, task_id: TaskId, block: int) -> None:
+        """It is that task, and whoever asked for it knows, as of the latest ``block``."""
+        self._change(draft, task_id=task_id, told=True, told_at=block)
+
+    def mark_gone(self, draft: Draft) -> None:
+        """It is no task any more; publishing the same takes it up."""
+        self._change(draft, task_id=None, told=False, told_at=None)
 
     def discard(self, draft: Draft) -> None:
         """Forget a draft, and the key that opens it, that was never sent."""

@@ -47,11 +47,14 @@ class RoundEvents:
 
 
 class Feed:
-    """Events from ``from_block`` on, read once and kept; a restart reads them again."""
+    """Events from ``from_block`` on, read once and kept; a restart reads them again.
+
+    ``next_block`` is the first that was not read.
+    """
 
     def __init__(self, arena: ArenaReader, from_block: int, confirmations: int) -> None:
         self._arena = arena
-        self._next = from_block
+        self.next_block = from_block
         self._confirmations = confirmations
         self._rounds: dict[RoundNumber, RoundEvents] = {}
         self.published: dict[TaskId, TaskPublished] = {}
@@ -60,11 +63,11 @@ class Feed:
     def poll(self) -> None:
         """Read what has been confirmed since the last call."""
         end = self._arena.confirmed_block(self._confirmations)
-        if end < self._next:
+        if end < self.next_block:
             return
-        for event in self._arena.events(self._next, end):
+        for event in self._arena.events(self.next_block, end):
             self._take(event)
-        self._next = end + 1
+        self.next_block = end + 1
 
     def round(self, number: RoundNumber) -> RoundEvents:
         """What is known of a round; empty where nothing is."""

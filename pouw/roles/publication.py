@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from pouw.chain.arena import ArenaClient
 from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import TaskPublished
 from pouw.hashing import key_hash_of, raw_cid
@@ -61,7 +62,7 @@ class Publication:
             request.reward_wei,
             first=request.first,
         )
-        self._drafts.mark_told(draft, task_id)
+        self._drafts.mark_told(draft, task_id, arena.endpoint.block_number())
         say("publish", 1, 1)
         self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
         return task_id
@@ -97,7 +98,8 @@ class Publication:
             same, event = draft.request == wanted, landed[draft.digest]
             if not same and not draft.is_of(request):
                 continue
-            self._drafts.mark_told(draft, event.task_id)
+            block = self._setup.arena.endpoint.block_number()
+            self._drafts.mark_told(draft, event.task_id, block)
             if not same or terms != (event.reward, event.min_score, event.first):
                 raise ConfigError(
                     f"an earlier run published task {event.task_id}, sealed {draft.origin}, "
@@ -208,6 +210,21 @@ def task_of(account: Address, draft: Draft, feed: Feed) -> TaskId | None:
     if event is not None:
         return event.task_id
     return draft.task_id if known is None else None
+
+
+def is_gone(arena: ArenaClient, draft: Draft, feed: Feed) -> bool:
+    """Whether a reorganisation took back a publication of which somebody was told.
+
+    Its block is confirmed now, and what was published is neither there nor in a later one.
+    """
+    account = arena.sender.address
+    if draft.task_id is None or draft.told_at is None or draft.told_at >= feed.next_block:
+        return False
+    if published_by(account, draft, feed):
+        return False
+    later = Feed(arena, feed.next_block, 1)
+    later.poll()
+    return published_by(account, draft, later) is None
 
 
 def published_by(account: Address, draft: Draft, feed: Feed) -> TaskPublished | None:

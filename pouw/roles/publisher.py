@@ -9,12 +9,12 @@ from pouw.events import Revealed
 from pouw.hashing import data_key_of, raw_cid
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.content import fetch_manifest
-from pouw.roles.drafts import Drafts
+from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import files_of, hold
 from pouw.roles.offer import Progress, PublishRequest
 from pouw.roles.outcome import tell_publisher
-from pouw.roles.publication import Publication, task_of
+from pouw.roles.publication import Publication, is_gone, task_of
 from pouw.roles.view import View, read_view
 from pouw.types import Address, RoundNumber, TaskId, Verdict
 
@@ -134,16 +134,30 @@ class Publisher:
     def _my_tasks(self) -> dict[TaskId, bytes]:
         mine: dict[TaskId, bytes] = {}
         for draft in self._drafts.all():
+            if is_gone(self._setup.arena, draft, self._feed):
+                self._drafts.mark_gone(draft)
+                self._setup.warn(
+                    f"task {draft.task_id} is gone, the chain was reorganised without it: "
+                    f"{draft.title}",
+                    task=draft.task_id,
+                    hint="its escrow is back in the account; to publish it, run the same "
+                    "`pouw publisher publish` again: it takes up what was sealed",
+                )
+                continue
             task_id = task_of(self._address, draft, self._feed)
             if task_id is None:
                 continue
             if task_id != draft.task_id:
                 self._drafts.mark_published(draft, task_id)
-                if draft.task_id is not None:
-                    self._setup.warn(
-                        f"task {draft.task_id} is task {task_id} now, the chain was reorganised: "
-                        f"{draft.title}",
-                        task=task_id,
-                    )
+                self._tell_id(draft, task_id)
             mine[task_id] = draft.test_key
         return mine
+
+    def _tell_id(self, draft: Draft, task_id: TaskId) -> None:
+        if draft.task_id is None:
+            self._setup.info(f"task {task_id} is on the chain: {draft.title}", task=task_id)
+            return
+        self._setup.warn(
+            f"task {draft.task_id} is task {task_id} now, the chain was reorganised: {draft.title}",
+            task=task_id,
+        )

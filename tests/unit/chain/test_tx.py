@@ -275,3 +275,18 @@ def test_transact__blocks_taken_back_before__uses_the_counts_that_are_free_again
 
     assert endpoint.quantity("eth_getTransactionCount", sender.address, "latest") == 2
     endpoint.close()
+
+
+def test_settle__a_transaction_waits_that_no_outbox_knows_of__is_waited_for(anvil_url: str) -> None:
+    """As one that a reorganisation put back among those that wait."""
+    endpoint = Endpoint.connect(anvil_url)
+    endpoint.request("evm_setAutomine", False)
+    Sender(endpoint, dev_account(0)).send(TRANSFER)
+    sender = Sender(endpoint, dev_account(0), policy=Policy(timeout_seconds=0.5))
+
+    with pytest.raises(TransactionLost, match="waits to be included"):
+        sender.settle()
+    endpoint.request("evm_mine")
+    sender.settle()
+
+    endpoint.close()

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from eth_account import Account
 
+from pouw.chain.accounts import dev_account
 from pouw.chain.reading import ArenaReader
+from pouw.chain.rpc import Endpoint
 from pouw.cli.main import main
 from pouw.errors import ChainUnavailable
 from pouw.hashing import raw_cid
@@ -187,6 +189,35 @@ def test_publish__another_folder_after_a_kill__is_published_and_the_first_still_
         assert main(words) == 0
         assert json.loads(capsys.readouterr().out)["task"] == task
     assert ArenaReader.open(rpc, arena).state().tasks == 2
+
+
+def test_publish__taken_back_by_a_reorganisation__is_told_and_published_again_as_it_was_sealed(
+    folder: Path, scans: Path, rpc: str, anvil_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (folder / "pouw.toml").read_text()
+    (folder / "pouw.toml").write_text(settings.replace(rpc, anvil_url))
+    assert main(["deploy", "--oracle", dev_account(5).address, "--json"]) == 0
+    arena = json.loads(capsys.readouterr().out)["arena"]
+    with (folder / "pouw.toml").open("a") as file:
+        file.write(f'arena = "{arena}"\nfrom_block = 0\n')
+    endpoint = Endpoint.connect(anvil_url)
+    snapshot = endpoint.request("evm_snapshot")
+    assert main(words_for()) == 0
+    sealed = list(drafts(folder))
+    assert endpoint.request("evm_revert", snapshot)
+    endpoint.request("anvil_mine", "0x3")
+    capsys.readouterr()
+
+    assert main(["publisher", "run", "--once"]) == 0
+    assert "task 1 is gone, the chain was reorganised without it" in capsys.readouterr().err
+    assert main(words_for()) == 0
+
+    shown = capsys.readouterr()
+    assert "taking up what was sealed" in shown.err
+    assert json.loads(shown.out)["task"] == 1
+    assert ArenaReader.open(anvil_url, arena).state().tasks == 1
+    assert list(drafts(folder)) == sealed
+    endpoint.close()
 
 
 @pytest.fixture

@@ -46,6 +46,9 @@ class World:
     def publish(self, client: ArenaClient, draft: Draft) -> TaskId:
         return client.publish(draft.digest, key_hash_of(draft.test_key), 500_000, 100)
 
+    def tell(self, draft: Draft, task_id: TaskId) -> None:
+        self.drafts.mark_told(draft, task_id, self.endpoint.block_number())
+
     def confirm(self) -> None:
         for _ in range(CONFIRMATIONS - 1):
             self.endpoint.request("evm_mine")
@@ -57,6 +60,15 @@ class World:
         tasks: list[TaskId] = role.run_once().data["tasks"]
         role.close()
         return tasks
+
+
+@pytest.fixture
+def forking(anvil_url: str, tmp_path: Path) -> Iterator[World]:
+    """The same on a chain that takes blocks back."""
+    endpoint = Endpoint.connect(anvil_url)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        yield World(endpoint, tmp_path, journal)
+    endpoint.close()
 
 
 @pytest.fixture
@@ -73,7 +85,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_publisher__reorganised_to_another_id__serves_that_and_says_so_once(world: World) -> None:
     assert world.publish(world.other, THEIRS) == FIRST
     assert world.publish(world.arena, OURS) == SECOND
-    world.drafts.mark_told(OURS, FIRST)
+    world.tell(OURS, FIRST)
     world.confirm()
 
     assert world.served() == world.served() == [SECOND]
@@ -86,7 +98,7 @@ def test_publisher__reorganised_to_another_id__serves_that_and_says_so_once(worl
 
 
 def test_publisher__publication_not_confirmed__serves_what_it_was_told(world: World) -> None:
-    world.drafts.mark_told(OURS, world.publish(world.arena, OURS))
+    world.tell(OURS, world.publish(world.arena, OURS))
     assert world.served() == [FIRST]
     world.confirm()
     assert world.served() == [FIRST]
@@ -95,9 +107,10 @@ def test_publisher__publication_not_confirmed__serves_what_it_was_told(world: Wo
 
 def test_publisher__id_went_to_somebody_else__is_not_served(world: World) -> None:
     world.publish(world.other, THEIRS)
-    world.drafts.mark_told(OURS, FIRST)
+    world.tell(OURS, FIRST)
     world.confirm()
     assert world.served() == []
+    assert [notice.level for notice in world.notices] == ["warning"]
 
 
 def test_publisher__same_spec_by_somebody_else__is_not_ours(world: World) -> None:
@@ -108,6 +121,49 @@ def test_publisher__same_spec_by_somebody_else__is_not_ours(world: World) -> Non
 
 def test_publisher__published_twice__serves_what_it_was_told(world: World) -> None:
     world.publish(world.arena, OURS)
-    world.drafts.mark_told(OURS, world.publish(world.arena, OURS))
+    world.tell(OURS, world.publish(world.arena, OURS))
     world.confirm()
     assert world.served() == [SECOND]
+
+
+def test_publisher__publication_taken_back__says_so_once_and_serves_it_when_it_returns(
+    forking: World,
+) -> None:
+    snapshot = forking.endpoint.request("evm_snapshot")
+    forking.tell(OURS, forking.publish(forking.arena, OURS))
+    assert forking.served() == [FIRST]
+    assert forking.endpoint.request("evm_revert", snapshot)
+    forking.confirm()
+    assert forking.served() == [FIRST], "the block it was told of is not confirmed"
+    assert not forking.notices
+
+    forking.confirm()
+    assert forking.served() == forking.served() == []
+
+    (notice,) = forking.notices
+    assert notice.level == "warning"
+    assert "task 1 is gone" in notice.text
+    assert "pouw publisher publish" in notice.data["hint"]
+    assert [draft.told for draft in forking.drafts.all()] == [False]
+
+    forking.publish(forking.arena, OURS)
+    forking.confirm()
+    assert forking.served() == [FIRST]
+    assert forking.notices[-1].level == "info"
+
+
+def test_publisher__publication_moved_to_a_block_to_be_confirmed__is_not_gone(
+    forking: World,
+) -> None:
+    snapshot = forking.endpoint.request("evm_snapshot")
+    forking.tell(OURS, forking.publish(forking.arena, OURS))
+    assert forking.endpoint.request("evm_revert", snapshot)
+    forking.confirm()
+    forking.confirm()
+    forking.publish(forking.other, THEIRS)
+    forking.publish(forking.arena, OURS)
+
+    forking.served()
+    assert not forking.notices
+    forking.confirm()
+    assert forking.served() == [SECOND]
