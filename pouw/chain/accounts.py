@@ -29,6 +29,22 @@ def dev_account(index: int) -> LocalAccount:
     return account
 
 
+def account_of_key(text: str) -> LocalAccount:
+    """The account whose private key ``text`` is, in hexadecimal digits, ``0x`` or not.
+
+    ConfigError, which does not show it, where it is none.
+    """
+    try:
+        key = bytes.fromhex(text.strip().removeprefix("0x"))
+        account: LocalAccount = Account.from_key(key)
+    except ValueError:
+        # Not chained: what the library says of it holds the key.
+        raise ConfigError(
+            "what was given is no private key", hint="64 hexadecimal digits, nothing else"
+        ) from None
+    return account
+
+
 def create_keystore(path: Path, password: str, account: LocalAccount | None = None) -> LocalAccount:
     """Write ``account`` (default: a fresh one) to ``path``, scrypt-encrypted, file mode 0600.
 

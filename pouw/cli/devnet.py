@@ -46,17 +46,28 @@ def devnet(
     """Run an Ethereum chain on this machine, for development.
 
     Its ten accounts are those of the mnemonic `test test test test test test test test test test
-    test junk`, with 10,000 ether each: anybody has their keys. Ctrl-C ends it; nothing is lost.
+    test junk`, with 10,000 ether each: anybody has their keys, and `pouw account import me.json
+    --devnet 0` makes the first one yours. Ctrl-C ends it; nothing is lost.
     """
-    from pouw.chain.accounts import DEV_CHAIN_ID
+    from pouw.chain.accounts import DEV_ACCOUNTS, DEV_CHAIN_ID, dev_account
     from pouw.chain.devnet import Devnet
 
     with ending_by_signals() as ending:
         if while_stdin_open:
             ending.watch_stdin()
         server = Devnet(data, host, port, block_seconds)
-        document = {"rpc": server.url, "chain_id": DEV_CHAIN_ID, "data": str(data)}
-        call.output.result(document, f"{server.url} (chain {DEV_CHAIN_ID}, kept in {data})")
+        document = {
+            "rpc": server.url,
+            "chain_id": DEV_CHAIN_ID,
+            "data": str(data),
+            "accounts": [dev_account(index).address for index in range(DEV_ACCOUNTS)],
+        }
+        call.output.result(
+            document,
+            f"{server.url} (chain {DEV_CHAIN_ID}, kept in {data})\n"
+            "an account with ether: `pouw account import me.json --devnet 0`, up to "
+            f"{DEV_ACCOUNTS - 1}",
+        )
 
         def end() -> None:
             ending.wait()
