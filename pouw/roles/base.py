@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from pouw.chain.arena import ArenaClient
 from pouw.chain.reading import ArenaReader
 from pouw.errors import ContentError, PouwError, Reverted
 from pouw.journal import Journal
+from pouw.storage.mirrors import Mirrors
 from pouw.storage.store import Store
 
 RETRY_SECONDS = 5.0
@@ -75,6 +77,12 @@ class Setup:
         """The same world without the account."""
         return Observer(self.arena, self.store, self.home, self.confirmations, self.from_block)
 
+    def until(self, ending: threading.Event) -> Setup:
+        """The same world, in which strangers are asked for nothing once ``ending`` is set."""
+        if not isinstance(self.store, Mirrors):
+            return self  # a folder of one's own keeps nobody waiting
+        return replace(self, store=self.store.until(ending))
+
     def info(self, text: str, **data: Any) -> None:
         """Say that something went as it should."""
         self.notify(Notice("info", text, data))
@@ -89,13 +97,14 @@ class Errands:
 
     A name runs at most once at a time; after an error it is tried again when asked for, no sooner
     than ``RETRY_SECONDS`` later. One thread keeps transactions in order, another opens archives,
-    several fetch what strangers serve as slowly as they like.
-    With ``inline`` every errand is done when it is asked for (a command, a test).
+    several fetch what strangers serve as slowly as they like. ``ending`` is set once no more are
+    taken. With ``inline`` every errand is done when it is asked for (a command, a test).
     """
 
     def __init__(self, setup: Setup, *, inline: bool = False) -> None:
         self._setup = setup
         self._inline = inline
+        self.ending = threading.Event()
         self._pools = {
             kind: ThreadPoolExecutor(threads, thread_name_prefix=kind)
             for kind, threads in (("transactions", 1), ("files", 1), ("fetches", _FETCHES))
@@ -123,6 +132,7 @@ class Errands:
 
     def close(self) -> None:
         """Wait for what is under way and take no more."""
+        self.ending.set()
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
         self._collect()

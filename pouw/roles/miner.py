@@ -109,9 +109,9 @@ class Miner:
     """One miner's account on one machine; idempotent, resumable after a kill at any moment."""
 
     def __init__(self, setup: Setup, options: MinerOptions, *, inline: bool = False) -> None:
-        self._setup = setup
-        self._options = options
         self._errands = Errands(setup, inline=inline)
+        self._setup = setup = setup.until(self._errands.ending)
+        self._options = options
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)

@@ -73,9 +73,9 @@ class Oracle:
 
     def __init__(self, setup: Setup, options: OracleOptions, *, inline: bool = False) -> None:
         check_member(setup.arena.parameters().oracles, setup.arena.sender.address)
-        self._setup = setup
-        self._options = options
         self._errands = Errands(setup, inline=inline)
+        self._setup = setup = setup.until(self._errands.ending)
+        self._options = options
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._address: Address = setup.arena.sender.address
         self._scoring = open_scoring(options, setup.home)

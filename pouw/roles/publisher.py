@@ -55,8 +55,8 @@ class Publisher:
     """Publishes tasks and serves their keys; everything it must remember is in its journal."""
 
     def __init__(self, setup: Setup, *, inline: bool = False) -> None:
-        self._setup = setup
         self._errands = Errands(setup, inline=inline)
+        self._setup = setup = setup.until(self._errands.ending)
         self._drafts = Drafts(setup.journal)
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._address: Address = setup.arena.sender.address

@@ -8,12 +8,13 @@ error in the end is always ContentNotFound, with what every place answered.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pouw.errors import ContentError, ContentMismatch, ContentNotFound, ContentTooLarge
 from pouw.parallel import in_order
@@ -48,7 +49,17 @@ class Mirrors(NetworkStore):
         self._own = self._places[0].store
         self._clock = clock
         self._lock = threading.Lock()
+        self._ending: threading.Event | None = None
         self.name = ",".join(place.name for place in self._places)
+
+    def until(self, ending: threading.Event) -> Self:
+        """The same places; those of others are asked for no block once ``ending`` is set.
+
+        ContentError then: whoever ends waits for no more than the one block of the moment.
+        """
+        store = copy.copy(self)
+        store._ending = ending
+        return store
 
     def put_block(self, cid: str, data: bytes) -> None:
         """Keep one block in the first place."""
@@ -70,6 +81,8 @@ class Mirrors(NetworkStore):
         """As ``get_block``; the bytes hold until the same thread fetches again."""
         answers = []
         for place in self._order():
+            if self._ended and place.store is not self._own:
+                raise ContentError(f"{cid} is not fetched: whoever wants it ends", cid=cid)
             begun = self._clock()
             try:
                 store = place.store
@@ -112,6 +125,10 @@ class Mirrors(NetworkStore):
         for place in self._places:
             if isinstance(place.store, NetworkStore):
                 place.store.close()
+
+    @property
+    def _ended(self) -> bool:
+        return self._ending is not None and self._ending.is_set()
 
     def _bring(self, cid: str) -> None:
         """Copy every block to the first place, the root last; what it has costs no network."""

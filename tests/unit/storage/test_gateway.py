@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import socket
@@ -187,6 +188,108 @@ def test_get_block__silent_gateway__is_left_after_the_timeout() -> None:
         with pytest.raises(ContentError, match="does not answer") as caught:
             store.get_block(cid_of_bytes(b"x"))
     assert caught.value.hint is not None
+
+
+BLOCK = b"a block that comes slowly"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BLOCK)
+DRIPS = {
+    "body": (HEAD, BLOCK),
+    "chunked body": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n" * 99),
+    "head": (b"", b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 200),
+    "endless promises": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99),
+    "refusal": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 99\r\n\r\n", b"x" * 99),
+}
+
+
+def dripping(at_once: bytes, slowly: bytes) -> Answer:
+    """A byte every 20 ms: no single wait is long."""
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(at_once)
+            for byte in slowly:
+                time.sleep(0.02)
+                handler.wfile.write(bytes([byte]))
+
+    return answer
+
+
+@pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS.keys())
+def test_get_block__byte_by_byte__is_left_after_the_deadline(drip: tuple[bytes, bytes]) -> None:
+    with crooked(dripping(*drip)) as (url, _):
+        store = GatewayStore(url, timeout_seconds=5, block_seconds=0.3)
+        begun = time.monotonic()
+        with pytest.raises(ContentError, match=r"too slow.*0\.3 s") as caught:
+            store.get_block(cid_of_bytes(BLOCK))
+        assert 0.25 < time.monotonic() - begun < 1.5
+        store.close()
+    assert type(caught.value) is ContentError
+    assert caught.value.hint is not None
+
+
+def test_get_block__slow_within_the_deadline__comes_and_the_connection_waits_as_before() -> None:
+    with crooked(dripping(*DRIPS["body"])) as (url, _):
+        store = GatewayStore(url, timeout_seconds=5, block_seconds=4)
+        assert store.get_block(cid_of_bytes(BLOCK)) == BLOCK
+        store.close()
+
+
+def test_get_block__deadline_was_near__the_kept_connection_has_its_patience_back(
+    local: LocalStore, server: Server
+) -> None:
+    cid = local.put_bytes(b"kept")
+    store = GatewayStore(server.url, timeout_seconds=5, block_seconds=3)
+    for _ in range(2):
+        assert store.get_block(cid) == b"kept"
+        (connection,) = store._host._idle
+        assert connection.sock.gettimeout() <= 3
+    store._host._block_seconds = 60
+    assert store.get_block(cid) == b"kept"
+    assert connection.sock.gettimeout() == 5
+    store.close()
+
+
+def test_mirrors__first_sends_byte_by_byte__second_serves_and_the_first_is_asked_last(
+    local: LocalStore, server: Server, source: Path, tmp_path: Path
+) -> None:
+    stored = local.put_file(source)
+    with crooked(dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", b"x" * 999)) as (
+        drip,
+        asked,
+    ):
+        slow = GatewayStore(drip, block_seconds=0.3)
+        places = [("own", LocalStore(tmp_path / "own")), (drip, slow)]
+        store = Mirrors([*places, (server.url, GatewayStore(server.url))])
+        begun = time.monotonic()
+        store.get_file(stored.cid, tmp_path / "out", stored.bytes)
+        assert time.monotonic() - begun < 3
+        store.close()
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    assert len(asked) == 1
+
+
+def test_mirrors__ended_while_a_gateway_drips__asks_nobody_else(tmp_path: Path) -> None:
+    ending = threading.Event()
+    with crooked(dripping(*DRIPS["head"])) as (drip, asked):
+        gateways = [
+            (f"{drip}/{name}", GatewayStore(f"{drip}/{name}", block_seconds=1)) for name in "ab"
+        ]
+        whole = Mirrors([("own", LocalStore(tmp_path / "own")), *gateways])
+        store = whole.until(ending)
+        threading.Timer(0.2, ending.set).start()
+        begun = time.monotonic()
+        with pytest.raises(ContentError, match="ends"):
+            store.get_file(cid_of_bytes(BLOCK), tmp_path / "out", len(BLOCK))
+        assert time.monotonic() - begun < 1.8
+        assert len(asked) == 1
+        cid = whole.put_bytes(b"x")
+        assert store.get_bytes(cid) == b"x", "what is here costs no waiting"
+        other = whole.until(threading.Event())
+        with pytest.raises(ContentNotFound):
+            other.get_bytes(cid_of_bytes(BLOCK))
+        assert len(asked) == 3, "only the role that ends is stopped"
+        store.close()
 
 
 def test_gateway__server_closed_the_kept_connection__asks_again(local: LocalStore) -> None:
