@@ -71,7 +71,10 @@ class _Told(io.BytesIO):
 
 
 class Endpoint:
-    """Requests to one chain; ``url`` is for messages and holds no secret."""
+    """Requests to one chain; ``url`` is for messages and holds no secret.
+
+    ``latest_block``: the last answer to ``block_number``, None before the first.
+    """
 
     def __init__(self, address: str, session: requests.Session, timeout_seconds: float) -> None:
         self.url = shown_url(address)
@@ -79,6 +82,7 @@ class Endpoint:
         self._session = session
         self._timeout_seconds = timeout_seconds
         self._chain_id: int | None = None
+        self.latest_block: int | None = None
 
     @classmethod
     def connect(cls, url: str, timeout_seconds: float = 20.0) -> Endpoint:
@@ -277,7 +281,8 @@ class Endpoint:
 
     def block_number(self) -> int:
         """The number of the latest block."""
-        return self.quantity("eth_blockNumber")
+        self.latest_block = number = self.quantity("eth_blockNumber")
+        return number
 
     def block(self, block: BlockTag) -> dict[str, Any]:
         """The block's fields, without its transactions' contents."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pouw.cli.adapters import setup_for
-from pouw.cli.loop import Role, ending_by_signals, read_status, run_role
+from pouw.cli.loop import Role, ending_by_signals, is_running, read_status, run_role
 from pouw.cli.options import Call
+from pouw.cli.output import duration
 from pouw.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,19 +30,51 @@ def run_command(
         if while_stdin_open:
             ending.watch_stdin()
         role = build(setup)
-        status = run_role(role, setup.home, ending, poll_seconds=poll_seconds, once=once)
+        endpoint = setup.arena.endpoint
+        status = run_role(
+            role,
+            setup.home,
+            ending,
+            poll_seconds=poll_seconds,
+            once=once,
+            block=lambda: endpoint.latest_block,
+        )
     if status is not None:
         call.output.result(asdict(status), f"{status.phase}: {status.doing}; {status.next}")
 
 
 def show_status(call: Call) -> None:
-    """Print what the role of this home last said; ConfigError where none ever ran there."""
-    said = read_status(call.settings.home)
+    """What the role of this home last said, when, and whether it runs.
+
+    ConfigError where none ever ran there.
+    """
+    home = call.settings.home
+    said = read_status(home)
     if said is None:
         raise ConfigError(
-            f"no role has run with the home {call.settings.home}",
-            hint="name its private folder with --home",
+            f"no role has run with the home {home}", hint="name its private folder with --home"
         )
-    lines = [f"{said['role']}, {said['phase']}: {said['doing']}; {said['next']}"]
+    document = said | {
+        "alive": is_running(home),
+        "look_age_seconds": _age(said.get("looked_at_ms")),
+        "block_age_seconds": _age(said.get("block_at_ms")),
+    }
+    lines = [f"{said['role']}, {said['phase']}: {said['doing']}; {said['next']}", _life(document)]
+    if said.get("error"):
+        lines.append(f"  error: {said['error']}")
     lines += [f"  {name}: {value}" for name, value in sorted(said["data"].items())]
-    call.output.result(said, "\n".join(lines))
+    call.output.result(document, "\n".join(lines))
+
+
+def _age(at_ms: int | None) -> int | None:
+    """Seconds since then; a clock that was put back makes none of it negative."""
+    return None if at_ms is None else max(0, (int(time.time() * 1000) - at_ms) // 1000)
+
+
+def _life(document: dict[str, Any]) -> str:
+    text = "  runs" if document["alive"] else "  does not run now"
+    if document["look_age_seconds"] is not None:
+        text += f"; saw the chain {duration(document['look_age_seconds'])} ago"
+    if document.get("block") is not None:
+        text += f", block {document['block']} came {duration(document['block_age_seconds'])} ago"
+    return text

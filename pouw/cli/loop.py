@@ -1,12 +1,14 @@
 """The loop of a role: one ``run_once()`` a second until a signal ends it.
 
-What the role does is a line on standard error whenever it changes, and the file ``status.json`` in
-its home, for ``pouw miner status`` and whoever supervises. Errors that pass by themselves (an
-endpoint that is down) are told once and tried again.
+What the role does is a line on standard error whenever it changes, and after every look the file
+``status.json`` in its home, for ``pouw miner status`` and whoever supervises. Errors that pass by
+themselves (an endpoint that is down) are told once and tried again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import select
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pouw.roles.base import Notice, Status
 
 STATUS_FILE: Final = "status.json"
+_LOCK_FILE: Final = "running.lock"
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 
 
@@ -108,10 +111,45 @@ def print_notice(notice: Notice) -> None:
         click.echo(f"{_clock()} hint: {hint}", err=True)
 
 
+@contextmanager
+def _running(home: Path) -> Iterator[None]:
+    """Let ``is_running`` know: the lock goes with the process, whatever ends that.
+
+    Roles that share a home share it.
+    """
+    descriptor = os.open(home / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_running(home: Path) -> bool:
+    """Whether a process drives a role of ``home`` now."""
+    try:
+        descriptor = os.open(home / _LOCK_FILE, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def run_role(
-    role: Role, home: Path, ending: Ending, *, poll_seconds: float, once: bool
+    role: Role,
+    home: Path,
+    ending: Ending,
+    *,
+    poll_seconds: float,
+    once: bool,
+    block: Callable[[], int | None] = lambda: None,
 ) -> Status | None:
-    """Drive ``role`` until ``ending``; its last status.
+    """Drive ``role`` until ``ending``; its last status. ``block``: the latest that it was told of.
 
     A ConfigError ends it and is raised: that needs a person. A bug leaves its traceback in ``home``
     and the loop goes on: a publisher who stops at a deadline loses his bond. With ``once`` every
@@ -119,12 +157,12 @@ def run_role(
     """
     speaker = _Speaker(home)
     pause, status = poll_seconds, None
-    try:
+    with contextlib.closing(role), _running(home):
         while not ending.is_set():
             begun = time.monotonic()
             try:
                 status = role.run_once()
-                speaker.status(status)
+                speaker.status(status, block())
                 pause = poll_seconds
             except ConfigError:
                 raise
@@ -141,30 +179,33 @@ def run_role(
             if once:
                 break
             ending.wait(max(0.05, pause - (time.monotonic() - begun)))
-    finally:
-        role.close()
     return status
 
 
 class _Speaker:
-    """Says what changed, and only that."""
+    """Says what changed, and only that; keeps what was seen, and when, in the home."""
 
     def __init__(self, home: Path) -> None:
         self._file = home / STATUS_FILE
         self._said = ""
-        self._written = ""
+        self._document: dict[str, Any] = {"block": None, "block_at_ms": None}
 
-    def status(self, status: Status) -> None:
+    def status(self, status: Status, block: int | None) -> None:
         line = f"{status.phase}: {status.doing}"
         if line != self._said:
             self._said = line
             click.echo(f"{_clock()} {line}; {status.next}", err=True)
-        document = json.dumps(asdict(status), sort_keys=True)
-        if document != self._written:
-            self._written = document
-            # Not flushed to the disk: after a crash the role says anew what it does.
-            fresh = self._file.with_suffix(".part")
-            fresh.write_text(document + "\n")
+        now_ms, before = int(time.time() * 1000), self._document
+        came_ms = before["block_at_ms"] if block == before["block"] else now_ms
+        seen = {"looked_at_ms": now_ms, "block": block, "block_at_ms": came_ms, "error": None}
+        self._keep(asdict(status) | seen)
+
+    def _keep(self, document: dict[str, Any]) -> None:
+        """Not flushed to the disk: after a crash the role says anew what it does."""
+        self._document = document
+        fresh = self._file.with_suffix(".part")
+        with contextlib.suppress(OSError):  # a full disk must not keep a role from its work
+            fresh.write_text(json.dumps(document, sort_keys=True) + "\n")
             fresh.replace(self._file)
 
     def error(self, line: str, hint: str | None) -> None:
@@ -173,6 +214,8 @@ class _Speaker:
             click.echo(f"{_clock()} error: {' '.join(line.split())}", err=True)
             if hint:
                 click.echo(f"{_clock()} hint: {hint}", err=True)
+            if "role" in self._document:
+                self._keep(self._document | {"error": line})
 
     def bug(self, error: Exception) -> None:
         line = f"{type(error).__name__}: {error}"

@@ -114,7 +114,7 @@ def run(
 @miner.command(epilog=example("pouw miner status --config miner.toml"))
 @settings_options("home")
 def status(call: Call) -> None:
-    """What `pouw miner run` last said of itself."""
+    """What `pouw miner run` last said of itself, when, and whether it runs."""
     show_status(call)
 
 

@@ -65,5 +65,5 @@ def run(
 @oracle.command(epilog=example("pouw oracle status --config oracle.toml"))
 @settings_options("home")
 def status(call: Call) -> None:
-    """What `pouw oracle run` last said of itself."""
+    """What `pouw oracle run` last said of itself, when, and whether it runs."""
     show_status(call)

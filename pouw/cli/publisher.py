@@ -152,7 +152,7 @@ def run(call: Call, **loop: Any) -> None:
 @publisher.command(epilog=example("pouw publisher status --config publisher.toml"))
 @settings_options("home")
 def status(call: Call) -> None:
-    """What `pouw publisher run` last said of itself."""
+    """What `pouw publisher run` last said of itself, when, and whether it runs."""
     show_status(call)
 
 

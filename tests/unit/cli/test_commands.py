@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from eth_account import Account
 
 from pouw.chain.accounts import dev_account
 from pouw.chain.reading import ArenaReader
+from pouw.chain.rpc import Endpoint
 from pouw.cli.main import main
 from pouw.cli.publisher import read_recipe
 from pouw.documents import Caps
@@ -215,6 +217,30 @@ def test_role_status__where_none_ran__says_so(
 ) -> None:
     assert main(["miner", "status"]) == 1
     assert "no role has run" in capsys.readouterr().err
+
+
+def test_role_status__of_a_process_that_is_killed__says_whether_it_lives_and_what_it_saw(
+    arena: str, folder: Path, rpc: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = Endpoint.connect(rpc)
+    command = [sys.executable, "-m", "pouw.cli.main", "publisher", "run", "--poll", "0.2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+        until = time.monotonic() + 60
+        while not (folder / "home" / "status.json").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        said = run(capsys, "publisher", "status")
+        child.kill()
+
+    assert said["alive"]
+    assert said["block"] == endpoint.block_number()
+    assert 0 <= said["look_age_seconds"] < 30
+    assert said["look_age_seconds"] <= said["block_age_seconds"] < 60
+    said = run(capsys, "publisher", "status")
+    assert not said["alive"]
+    assert main(["publisher", "status"]) == 0
+    assert "does not run now" in capsys.readouterr().out
+    endpoint.close()
 
 
 def test_devnet__ended_by_its_parent__goes_on_where_it_was(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pouw.cli.loop import Ending, ending_by_signals, read_status, run_role
+from pouw.cli.loop import Ending, ending_by_signals, is_running, read_status, run_role
 from pouw.errors import ChainUnavailable, ConfigError, PouwError
 from pouw.roles.base import Status
 
@@ -44,13 +44,70 @@ def test_run_role__until_it_is_ended__closes_the_role_and_writes_its_status(tmp_
     assert role.steps == 3
     assert role.closed
     assert status is not None
-    assert read_status(tmp_path) == {
+    said = read_status(tmp_path)
+    assert said is not None
+    assert time.time() - 60 < said.pop("looked_at_ms") / 1000 <= time.time()
+    assert said.pop("block_at_ms") is None
+    assert said == {
         "role": "miner",
         "phase": "phase 1",
         "doing": "train",
         "next": "commits end",
         "data": {"step": 3},
+        "block": None,
+        "error": None,
     }
+
+
+def test_run_role__same_block_again__keeps_when_it_came(tmp_path: Path) -> None:
+    ending, blocks, seen = Ending(), [7, 7, 8], list[tuple[int, float]]()
+
+    class Looking(Counting):
+        def run_once(self) -> Status:
+            if said := read_status(tmp_path):
+                seen.append((said["block"], said["block_at_ms"]))
+            return super().run_once()
+
+    role = Looking(ending, 3)
+    run_role(
+        role, tmp_path, ending, poll_seconds=0.1, once=False, block=lambda: blocks[role.steps - 1]
+    )
+
+    last = read_status(tmp_path)
+    assert last is not None
+    assert [block for block, _ in seen] == [7, 7]
+    assert seen[0] == seen[1]
+    assert (last["block"], last["block_at_ms"] > seen[1][1]) == (8, True)
+
+
+def test_run_role__error_after_a_look__stands_beside_what_was_seen(tmp_path: Path) -> None:
+    ending = Ending()
+
+    class Failing(Counting):
+        def run_once(self) -> Status:
+            if self.steps == 1:
+                self._errors = [ChainUnavailable("the chain does not answer")]
+            return super().run_once()
+
+    run_role(Failing(ending, 2), tmp_path, ending, poll_seconds=0.01, once=False)
+
+    said = read_status(tmp_path)
+    assert said is not None
+    assert (said["error"], said["data"]) == ("the chain does not answer", {"step": 1})
+
+
+def test_is_running__until_the_role_ends__is_true(tmp_path: Path) -> None:
+    ending, seen = Ending(), list[bool]()
+
+    class Asking(Counting):
+        def run_once(self) -> Status:
+            seen.append(is_running(tmp_path))
+            return super().run_once()
+
+    assert not is_running(tmp_path)
+    run_role(Asking(ending, 2), tmp_path, ending, poll_seconds=0.01, once=False)
+    assert seen == [True, True]
+    assert not is_running(tmp_path)
 
 
 def test_run_role__once__takes_one_step(tmp_path: Path) -> None:
