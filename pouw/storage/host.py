@@ -81,7 +81,9 @@ class Host:
     @contextlib.contextmanager
     def exchange(self, method: str, target: str, cid: str) -> Iterator[http.client.HTTPResponse]:
         """The response to one request; its connection is kept where it was read to its end."""
-        connection, ends = None, time.monotonic() + self._block_seconds
+        ends = time.monotonic() + self._block_seconds
+        connection: http.client.HTTPConnection | None = None
+        response: http.client.HTTPResponse | None = None
         try:
             connection, response = self._ask(method, target, ends)
             yield response
@@ -95,6 +97,8 @@ class Host:
         finally:
             if connection is not None:
                 connection.close()
+                if response is not None:
+                    response.close()  # one that ends its connection owns the socket
 
     def close(self) -> None:
         """Let go of connections that are not in use; later requests open new ones."""

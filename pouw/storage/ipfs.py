@@ -7,22 +7,26 @@ and finds those of others. What it returns is hashed as from anybody else.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import http.client
 import io
+import json
+import socket
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from pouw.errors import ConfigError, ContentError, ContentNotFound, ContentTooLarge
+from pouw.errors import ConfigError, ContentError, ContentNotFound
 from pouw.storage.block import (
-    LEAF_BYTES,
     check_block_size,
     cid_bytes,
     is_raw,
     text_of,
     verify_block,
 )
+from pouw.storage.host import BLOCK_SECONDS, SMALL_BYTES, Host
 from pouw.storage.network import NetworkStore
 
 if TYPE_CHECKING:
@@ -33,17 +37,25 @@ LOCAL_SECONDS: Final = 2
 TIMEOUT_SECONDS: Final = 120
 OLDEST_KUBO: Final = (0, 13)
 _UPLOAD_BYTES: Final = 1 << 18
+_ANSWER_SECONDS: Final = 15
+_IS_IT_RUNNING: Final = "start it with `ipfs daemon`, or name another place with --store"
+_IS_IT_THE_RPC: Final = "is the address that of the RPC (Addresses.API), not of the gateway?"
 
 
 class IpfsStore(NetworkStore):
     """``Store`` in the daemon whose RPC is at ``address``: a URL or a multiaddr.
 
-    A block that the daemon lacks is searched for in its network for ``search_seconds``. ConfigError
-    where the address, the client library or the daemon's version is of no use, ContentError where
-    nothing answers.
+    A block that the daemon lacks is searched for in its network for ``search_seconds``, and is left
+    where it is not here ``block_seconds`` later. ConfigError where the address, the client library
+    or the daemon's version is of no use, ContentError where nothing answers.
     """
 
-    def __init__(self, address: str, search_seconds: int = SEARCH_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        search_seconds: int = SEARCH_SECONDS,
+        block_seconds: float = BLOCK_SECONDS,
+    ) -> None:
         self._library = _library()
         multiaddr, base, login = _parts(address)
         self.name = f"ipfs:{address}" if login is None else f"ipfs:{multiaddr}"
@@ -59,6 +71,16 @@ class IpfsStore(NetworkStore):
             )
         except self._library.exceptions.AddressError as error:
             raise _not_an_address(address) from error
+        connect, self._base = _connector(self._library, multiaddr, base)
+        # The library would wait for ever for a block that comes byte by byte.
+        self._host = Host(
+            self.name,
+            connect,
+            _authorization(login),
+            search_seconds + _ANSWER_SECONDS,
+            search_seconds + block_seconds,
+            _IS_IT_RUNNING,
+        )
         try:
             self.version = self._checked_version()
         except BaseException:
@@ -80,21 +102,13 @@ class IpfsStore(NetworkStore):
 
     def get_block(self, cid: str) -> bytes:
         """The verified bytes of one block, at most 1 MiB."""
+        return bytes(self.fetch(cid))
+
+    def fetch(self, cid: str) -> memoryview:
+        """As ``get_block``; the bytes hold until the same thread fetches again."""
         cid_bytes(cid)
-        data = bytearray()
-        with (
-            self._explained("find block", cid, absent=True),
-            self._client.block.get(
-                cid, opts={"timeout": f"{self._search_seconds}s"}, stream=True
-            ) as pieces,
-        ):
-            for piece in pieces:
-                data += piece
-                if len(data) > LEAF_BYTES:
-                    raise ContentTooLarge(
-                        f"{self.name} sends more than {LEAF_BYTES} bytes for {cid}", cid=cid
-                    )
-        return verify_block(cid, bytes(data))
+        target = f"{self._base}/block/get?arg={cid}&timeout={self._search_seconds}s"
+        return self._host.block(cid, "POST", target, lambda response: self._refusal(cid, response))
 
     def has_block(self, cid: str) -> bool:
         """Whether the daemon itself has the block: nothing is searched for, nothing verified."""
@@ -136,6 +150,7 @@ class IpfsStore(NetworkStore):
     def close(self) -> None:
         """Let go of connections; a store that is used again opens new ones."""
         self._client.close()
+        self._host.close()
 
     def _checked_version(self) -> str:
         with self._explained("tell its version"):
@@ -165,7 +180,7 @@ class IpfsStore(NetworkStore):
             kind = ContentNotFound if absent else ContentError
             raise kind(f"{doing}: {error}", cid=cid or None) from error
         except errors.StatusError as error:
-            raise self._refused(doing, error, cid) from error
+            raise _refused(doing, error.original.response.status_code, cid) from error
         except errors.TimeoutError as error:
             kind = ContentNotFound if absent else ContentError
             raise kind(f"{doing}: no answer in {TIMEOUT_SECONDS} s", cid=cid or None) from error
@@ -173,21 +188,30 @@ class IpfsStore(NetworkStore):
             raise ContentError(
                 f"{self.name} does not answer",
                 cid=cid or None,
-                hint="start it with `ipfs daemon`, or name another place with --store",
+                hint=_IS_IT_RUNNING,
             ) from error
         except (errors.Error, OSError, KeyError) as error:  # requests' own errors are OSErrors
             raise ContentError(
                 f"{doing}: it answers nonsense: {error}",
                 cid=cid or None,
-                hint="is the address that of the RPC (Addresses.API), not of the gateway?",
+                hint=_IS_IT_THE_RPC,
             ) from error
 
-    def _refused(self, doing: str, error: Any, cid: str) -> ContentError:
-        status = error.original.response.status_code
-        hint = "is the address that of the RPC (Addresses.API), not of the gateway?"
-        if status in (401, 403):
-            hint = "its API.Authorizations or API.HTTPHeaders do not let this client in"
-        return ContentError(f"{doing}: refused with status {status}", cid=cid or None, hint=hint)
+    def _refusal(self, cid: str, response: http.client.HTTPResponse) -> ContentError:
+        """What the daemon says of a block that it does not send."""
+        doing = f"{self.name} cannot find block {cid}"
+        try:
+            told = json.loads(response.read(SMALL_BYTES))["Message"]
+        except (ValueError, TypeError, KeyError):
+            return _refused(doing, response.status, cid)
+        return ContentNotFound(f"{doing}: {told}", cid=cid)
+
+
+def _refused(doing: str, status: int, cid: str) -> ContentError:
+    hint = _IS_IT_THE_RPC
+    if status in (401, 403):
+        hint = "its API.Authorizations or API.HTTPHeaders do not let this client in"
+    return ContentError(f"{doing}: refused with status {status}", cid=cid or None, hint=hint)
 
 
 def _library() -> ModuleType:
@@ -221,6 +245,40 @@ def _parts(address: str) -> tuple[str, str, tuple[str, str] | None]:
     login = (parts.username, parts.password or "") if parts.username else None
     base = parts.path.strip("/") or "api/v0"
     return f"/{kind}/{host}/tcp/{port}/{parts.scheme}", base, login
+
+
+def _connector(
+    library: ModuleType, multiaddr: str, base: str
+) -> tuple[Callable[[float], http.client.HTTPConnection], str]:
+    """What connects to the RPC with a timeout, and the path of its calls."""
+    url, unix, *_ = library.http_common.multiaddr_to_url_data(multiaddr, base)
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    if unix is not None:
+        return lambda timeout: _UnixConnection(unix, timeout), path
+    secure = parts.scheme == "https"
+    connection = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    host, port = parts.hostname or "", parts.port
+    return lambda timeout: connection(host, port, timeout=timeout), path
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP through the socket at ``path``."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _authorization(login: tuple[str, str] | None) -> dict[str, str]:
+    if login is None:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
 
 
 def _not_an_address(address: str) -> ConfigError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +19,13 @@ import pytest
 from daemon import Daemon
 
 from pouw.cli.main import main
-from pouw.errors import ConfigError, ContentError, ContentMismatch, ContentNotFound
+from pouw.errors import (
+    ConfigError,
+    ContentError,
+    ContentMismatch,
+    ContentNotFound,
+    ContentTooLarge,
+)
 from pouw.storage.block import LEAF_BYTES, cid_of_bytes
 from pouw.storage.gateway import GatewayStore
 from pouw.storage.ipfs import IpfsStore
@@ -171,6 +180,90 @@ def test_open__daemon_of_no_use__says_what_to_do(
     with pretender(status, body) as url, pytest.raises(error) as caught:
         IpfsStore(url)
     assert words in str(getattr(caught.value, "hint", ""))
+
+
+@contextmanager
+def daemon_sending(
+    body: bytes, status: int = 200, pause_seconds: float = 0.0, socket: Path | None = None
+) -> Iterator[str]:
+    """An RPC that tells its version, and answers everything else so; its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            version = self.path.startswith("/api/v0/version")
+            data = b'{"Version":"0.30.0"}' if version else body
+            self.send_response(200 if version else status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                if version or not pause_seconds:
+                    self.wfile.write(data)
+                    return
+                for byte in data:
+                    time.sleep(pause_seconds)
+                    self.wfile.write(bytes([byte]))
+
+        def address_string(self) -> str:
+            return "somebody"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class UnixServer(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+
+    server: socketserver.BaseServer
+    if socket is None:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+    else:
+        server, address = UnixServer(str(socket), Handler), f"/unix{socket}"
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield address
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_get_block__byte_by_byte__is_left_after_the_deadline() -> None:
+    with daemon_sending(b"x" * 99, pause_seconds=0.02) as address:
+        store = IpfsStore(address, search_seconds=0, block_seconds=0.3)
+        begun = time.monotonic()
+        with pytest.raises(ContentError, match="too slow"):
+            store.get_block(cid_of_bytes(b"x" * 99))
+        assert time.monotonic() - begun < 1.5
+        store.close()
+
+
+def test_get_block__through_a_unix_socket__comes(tmp_path: Path) -> None:
+    with daemon_sending(b"from a socket", socket=tmp_path / "api.sock") as address:
+        store = IpfsStore(address)
+        assert store.get_block(cid_of_bytes(b"from a socket")) == b"from a socket"
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "words"),
+    [
+        (500, b'{"Message":"block was not found","Code":0}', ContentNotFound, "was not found"),
+        (403, b"403 - Forbidden", ContentError, "refused with status 403"),
+        (200, b"something else", ContentMismatch, "sent something else"),
+        (200, b"x" * (LEAF_BYTES + 1), ContentTooLarge, "more than 1048576 bytes"),
+    ],
+)
+def test_get_block__daemon_refuses_or_lies__says_which(
+    status: int, body: bytes, error: type[ContentError], words: str
+) -> None:
+    with daemon_sending(body, status) as address:
+        store = IpfsStore(address)
+        with pytest.raises(ContentError, match=words) as caught:
+            store.get_block(cid_of_bytes(b"x"))
+        store.close()
+    assert type(caught.value) is error
 
 
 def test_open__nothing_there__says_how_to_start_it() -> None:
