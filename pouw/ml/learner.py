@@ -28,7 +28,7 @@ from pouw.ml.checkpoint import (
 )
 from pouw.ml.device import torch_device
 from pouw.ml.distributed import Team
-from pouw.ml.kernels import quicken
+from pouw.ml.kernels import laid_out, quicken
 from pouw.ml.networks import build
 from pouw.ml.requests import Engine, Precision, TrainingSettings
 from pouw.ml.sampling import Batch
@@ -84,9 +84,9 @@ class Learner:
             self._layout = torch.channels_last if spec.spatial_dims == 2 else torch.channels_last_3d
             for parameter in self.network.parameters():
                 if parameter.dim() == spec.spatial_dims + 2:
-                    parameter.data = parameter.data.contiguous(memory_format=self._layout)
+                    parameter.data = laid_out(parameter.data, self._layout)
         if self.device.type == "cpu" and not engine.compiled:
-            quicken(self.network)
+            quicken(self.network, self._layout)
         self._trained = team.averaged(self.network, self.device)
         if engine.compiled:
             self._trained.compile(dynamic=False)  # every batch has the same shape
@@ -140,7 +140,7 @@ class Learner:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.engine.precision == "bfloat16"
         ):
-            logits = self._trained(images.contiguous(memory_format=self._layout))
+            logits = self._trained(laid_out(images, self._layout))
         loss: Tensor = self._loss(logits.float(), labels)
         return loss
 

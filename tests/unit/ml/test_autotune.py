@@ -12,7 +12,6 @@ from torch._inductor.utils import fresh_cache
 
 from pouw.ml.autotune import synthetic_sampler, tune
 from pouw.ml.checkpoint import CheckpointState
-from pouw.ml.kernels import SharedPReLU, quicken
 from pouw.ml.learner import Learner
 from pouw.ml.networks import build
 from pouw.ml.requests import Engine, Precision, TrainingSettings, TuningRequest
@@ -91,25 +90,6 @@ def test_tune__no_time__keeps_plain_float32(tmp_path: Path) -> None:
     tuned = tune(asked(tmp_path, seconds=-1), now_ms)
     assert tuned.engine == CPU
     assert len(tuned.trials) == 1
-
-
-def test_quicken__prelu_of_one_slope__same_values_and_names() -> None:
-    torch.manual_seed(1)
-    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.PReLU(4))
-    quick = nn.Sequential(nn.Conv2d(1, 4, 3), nn.PReLU(), nn.PReLU(4))
-    quick.load_state_dict(plain.state_dict())
-    quicken(quick)
-    assert isinstance(quick[1], SharedPReLU)
-    assert type(quick[2]) is nn.PReLU
-    assert list(quick.state_dict()) == list(plain.state_dict())
-    images = torch.randn((2, 1, 32, 32))
-    inputs = [images.clone().requires_grad_() for _ in range(2)]
-    outputs = [network(one) for network, one in zip((plain, quick), inputs, strict=True)]
-    assert torch.equal(*outputs)
-    for output in outputs:
-        output.square().sum().backward()
-    assert torch.equal(inputs[0].grad, inputs[1].grad)
-    torch.testing.assert_close(plain[1].weight.grad, quick[1].weight.grad)
 
 
 def _state(step: int) -> CheckpointState:
