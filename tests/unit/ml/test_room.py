@@ -12,6 +12,7 @@ from pouw.documents import Provenance, TaskSpec
 from pouw.ml.checkpoint import CheckpointState, checkpoint_bytes
 from pouw.ml.learner import Learner
 from pouw.ml.networks import build
+from pouw.ml.recipe import _network
 from pouw.ml.requests import Engine, Finished, Snapshot, TrainingRequest, TrainingSettings
 from pouw.ml.room import Room
 from pouw.ml.runfolder import RunFolder
@@ -51,8 +52,6 @@ def snapshots(out: Path) -> list[Snapshot]:
 
 @pytest.mark.parametrize("name", ["unet", "dynunet", "segresnet", "fcn34"])
 def test_checkpoint_bytes__any_network__is_a_close_bound(tmp_path: Path, name: str) -> None:
-    from pouw.ml.recipe import _network
-
     network, patch = _network(name, 2, (32, 32), (1000, 1000))
     inference = tiny_spec().inference.model_copy(update={"patch": patch})
     spec = tiny_spec(network=network, inference=inference)
@@ -132,10 +131,10 @@ def test_training__by_the_clock__numbers_are_bounded_and_spread(
     )
     assert train(request).reason == "deadline"
     found = snapshots(tmp_path)
-    assert 5 <= len(found) <= 8
+    assert 3 <= len(found) <= 8
+    # Not all at the beginning: one a second would have used up the number by then.
     assert found[-1].milliseconds > (request.stop_at_ms - started) * 0.6
-    halves = [one for one in found if one.milliseconds < 4_000]
-    assert len(halves) < len(found) - 1
+    assert found[-2].milliseconds > (request.stop_at_ms - started) * 0.3
 
 
 def test_training__schedule_fills_the_room__ends_with_a_checkpoint_that_fits(
