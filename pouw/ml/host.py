@@ -8,7 +8,6 @@ passes it is at fault. Whoever runs models in a process of their own gives up th
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pouw.ml.checkpoint import load_model
 from pouw.ml.data import Image
 from pouw.ml.device import choose_device, make_repeatable
 from pouw.ml.inference import window_count, windows_at_once
+from pouw.ml.kernels import laid_out
 from pouw.ml.networks import build
 from pouw.ml.requests import DeviceName
 from pouw.ml.sandbox import cpu_limit, memory_limit
@@ -134,15 +134,10 @@ def fast_layout(network: nn.Module, spatial_dims: int) -> None:
     Channels last, up to 1.5 times as fast and slower for no network of the registry
     (``make bench-oracle``).
     """
+    layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
     for parameter in network.parameters():
         if parameter.dim() == spatial_dims + 2:
-            outputs, inputs, *kernel = parameter.shape
-            # By hand: where a kernel is 1 wide, torch takes both layouts for the same, and then
-            # copies between them before and behind the layer.
-            strides = [inputs * math.prod(kernel[axis + 1 :]) for axis in range(spatial_dims)]
-            whole = (inputs * math.prod(kernel), 1, *strides)
-            laid_out = torch.empty_strided((outputs, inputs, *kernel), whole)
-            parameter.data = laid_out.copy_(parameter.data)
+            parameter.data = laid_out(parameter.data, layout)
 
 
 @contextlib.contextmanager
