@@ -135,22 +135,26 @@ class Chunks:
             key
         )
 
-    def encrypt(self, index: int, plain: memoryview, out: memoryview) -> bytes:
-        """Write the ciphertext of chunk ``index`` to ``out`` (15 bytes longer); its tag."""
+    def encrypt(self, index: int, data: memoryview, size: int) -> bytes:
+        """Put the ciphertext of chunk ``index`` in the place of the first ``size`` bytes; its tag.
+
+        ``data`` is 15 bytes longer, as ``update_into`` asks. In place, because a core's cache holds
+        one chunk, not two.
+        """
         cipher = self._cipher(index).encryptor()
         cipher.authenticate_additional_data(self.aad)
-        cipher.update_into(plain, out)
+        cipher.update_into(data[:size], data)
         cipher.finalize()
         return cipher.tag
 
-    def decrypt(self, index: int, sealed: memoryview, tag: bytes, out: memoryview) -> None:
-        """Write the plaintext of chunk ``index`` to ``out`` (15 bytes longer).
+    def decrypt(self, index: int, data: memoryview, size: int, tag: bytes) -> None:
+        """Put the plaintext of chunk ``index`` in the place of ``data``, as ``encrypt`` does.
 
-        InvalidTag where it is not authentic: what ``out`` holds then must not be used.
+        InvalidTag where it is not authentic: what ``data`` holds then must not be used.
         """
         cipher = self._cipher(index).decryptor()
         cipher.authenticate_additional_data(self.aad)
-        cipher.update_into(sealed, out)
+        cipher.update_into(data[:size], data)
         cipher.finalize_with_tag(tag)
 
     def _cipher(self, index: int) -> Cipher[modes.GCM]:

@@ -85,18 +85,17 @@ class SealedReader:
     @contextlib.contextmanager
     def chunk(self, index: int) -> Iterator[memoryview]:
         """As ``read_chunk`` without a copy: a view for this thread that holds in the block."""
-        place, (sealed, plain) = self.place(index), self._buffers()
-        sealed = sealed[: place.size + TAG_BYTES]
-        self._read(self._file.fileno(), sealed, place.sealed)
-        tag = bytes(sealed[place.size :])
+        place, data = self.place(index), self._buffer()
+        self._read(self._file.fileno(), data[: place.size + TAG_BYTES], place.sealed)
+        tag = bytes(data[place.size : place.size + TAG_BYTES])
         try:
-            self._chunks.decrypt(index, sealed[: place.size], tag, plain)
+            self._chunks.decrypt(index, data, place.size, tag)
         except InvalidTag as error:
             raise SealError(
                 f"chunk {index} of {self._path} does not open: another key, or altered bytes",
                 hint="check that key and file belong together, and fetch the file again",
             ) from error
-        with plain[: place.size].toreadonly() as view:
+        with data[: place.size].toreadonly() as view:
             yield view
 
     def holds(self, index: int, descriptor: int) -> bool:
@@ -104,26 +103,23 @@ class SealedReader:
 
         It does where sealing it again gives the chunk's tag: nothing else is read.
         """
-        place, (out, plain) = self.place(index), self._buffers()
-        plain, tag = plain[: place.size], memoryview(bytearray(TAG_BYTES))
-        self._read(descriptor, plain, place.plain)
+        place, data = self.place(index), self._buffer()
+        tag = memoryview(bytearray(TAG_BYTES))
+        self._read(descriptor, data[: place.size], place.plain)
         self._read(self._file.fileno(), tag, place.sealed + place.size)
-        return hmac.compare_digest(self._chunks.encrypt(index, plain, out), tag)
+        return hmac.compare_digest(self._chunks.encrypt(index, data, place.size), tag)
 
     def _read(self, descriptor: int, view: memoryview, offset: int) -> None:
         with explained(self._path):
             if os.preadv(descriptor, [view], offset) != len(view):
                 raise changed(self._path)
 
-    def _buffers(self) -> tuple[memoryview, memoryview]:
+    def _buffer(self) -> memoryview:
         # Fresh memory for every chunk would cost more than decrypting it.
-        if not hasattr(self._thread, "buffers"):
-            self._thread.buffers = (
-                memoryview(bytearray(CHUNK_BYTES + TAG_BYTES)),
-                memoryview(bytearray(CHUNK_BYTES + TAG_BYTES)),
-            )
-        buffers: tuple[memoryview, memoryview] = self._thread.buffers
-        return buffers
+        if not hasattr(self._thread, "buffer"):
+            self._thread.buffer = memoryview(bytearray(CHUNK_BYTES + TAG_BYTES))
+        buffer: memoryview = self._thread.buffer
+        return buffer
 
 
 def open_file(

@@ -67,22 +67,20 @@ class Sealing:
             if index in self._given or not 0 <= index < self.leaves:
                 raise ValueError(f"leaf {index} of {self.leaves} was given, or does not exist")
             self._given.add(index)
-        plain, out = self._buffers()
-        place = self._header.place(index)
-        plain = plain[: place.size]
-        with explained(self._path):
-            if os.preadv(self._file.fileno(), [plain], place.plain) != place.size:
-                raise changed(self._path)
+        leaf, place = self._buffer(), self._header.place(index)
         start = 0
         if index == 0:
-            out[:HEADER_BYTES] = self._header.encode()
+            leaf[:HEADER_BYTES] = self._header.encode()
             start = HEADER_BYTES
         end = start + place.size
-        out[end : end + TAG_BYTES] = self._chunks.encrypt(index, plain, out[start:])
+        with explained(self._path):
+            if os.preadv(self._file.fileno(), [leaf[start:end]], place.plain) != place.size:
+                raise changed(self._path)
+        leaf[end : end + TAG_BYTES] = self._chunks.encrypt(index, leaf[start:], place.size)
         if self._on_bytes is not None:
             with self._lock:
                 self._on_bytes(place.size)
-        return out[: end + TAG_BYTES]
+        return leaf[: end + TAG_BYTES]
 
     def finish(self) -> None:
         """SealError where the source has changed since the first leaf."""
@@ -94,12 +92,9 @@ class Sealing:
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns
 
-    def _buffers(self) -> tuple[memoryview, memoryview]:
+    def _buffer(self) -> memoryview:
         # Fresh memory for every leaf would cost more than encrypting it.
-        if not hasattr(self._thread, "buffers"):
-            self._thread.buffers = (
-                memoryview(bytearray(CHUNK_BYTES)),
-                memoryview(bytearray(CHUNK_BYTES + TAG_BYTES)),
-            )
-        buffers: tuple[memoryview, memoryview] = self._thread.buffers
-        return buffers
+        if not hasattr(self._thread, "buffer"):
+            self._thread.buffer = memoryview(bytearray(CHUNK_BYTES))
+        buffer: memoryview = self._thread.buffer
+        return buffer
