@@ -7,16 +7,27 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pouw.documents import Judged, TaskSpec
 from pouw.errors import ContentError, ContentMismatch, ContentTooLarge, PouwError
 from pouw.events import Revealed
 from pouw.files import of_machine
 from pouw.roles.base import RETRY_SECONDS, Errands, Setup
+from pouw.roles.content import fetch_manifest
 from pouw.roles.evidence import judge_manifest, judged_score
 from pouw.roles.keeping import Keeper, files_of
-from pouw.roles.provenance import MODEL_FILE, Claim, Provenance, checkpoint_path, fetch
+from pouw.roles.provenance import (
+    MODEL_FILE,
+    Claim,
+    Provenance,
+    checkpoint_path,
+    fetch,
+    recipe_fault,
+)
 from pouw.types import RoundNumber, Task
+
+Result = TypeVar("Result")
 
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
 _SLOW_SECONDS = 60.0  # after which a fetch keeps no other one waiting
@@ -38,9 +49,10 @@ class Missing:
 class Candidates:
     """Manifests and weights of one round, fetched in rank order and checked against their CIDs.
 
-    The checkpoints are checked link by link where the spec asks for provenance. What is fetched
-    lies in a folder of the claim until all of it is as it should be; only then is it kept, so
-    nothing has to be let go, or could be by mistake, where it is not.
+    Checkpoints, of which there can be a lot, follow where the score has shown the claim to be true
+    and the spec asks for provenance, link by link. What is fetched lies in a folder of the claim
+    until all of it is as it should be; only then is it kept, so nothing has to be let go, or could
+    be by mistake, where it is not.
 
     Fetches run as errands, several beside each other where one is slow: a miner that serves a byte
     now and then must not keep the reveals below waiting. ``missing`` holds the reveals whose
@@ -57,6 +69,7 @@ class Candidates:
     keeper: Keeper
     missing: dict[Revealed, Missing] = field(default_factory=dict)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
+    _linked: dict[Revealed, str] = field(default_factory=dict)
     _begun: dict[Revealed, float] = field(default_factory=dict)
     _again_at: dict[Revealed, float] = field(default_factory=dict)
 
@@ -68,7 +81,7 @@ class Candidates:
                 missing.append(event)
                 continue
             if event not in self._found:
-                self._ask(event)
+                self._ask_weights(event)
             # What is slow must not keep the ones below it waiting.
             ahead += not self._slow(event)
             if ahead == _AHEAD:
@@ -76,7 +89,24 @@ class Candidates:
         now = time.monotonic()
         for event in missing:
             if now >= self._again_at.get(event, 0.0):
-                self._ask(event)
+                self._ask_weights(event)
+
+    def chain_fault(self, event: Revealed) -> str | None:
+        """What is wrong with the checkpoints behind a score that holds, "" where nothing is.
+
+        None until that is known; asks for them.
+        """
+        if event not in self._linked:
+            if self._found.pop(event, None) is not None:
+                self._begun.pop(event, None)  # of the weights
+            if time.monotonic() >= self._again_at.get(event, 0.0):
+                name = f"check the checkpoints that {event.miner} revealed in round {self.number}"
+                self._ask(name, event, self._check, self._linked)
+        return self._linked.get(event)
+
+    def awaited(self, event: Revealed) -> bool:
+        """Whether what it lacks is on its way, and those below it have to wait for it."""
+        return event not in self.missing and not self._slow(event)
 
     def given_up(self, event: Revealed) -> Missing | None:
         """What to say of content that is not here although it was asked for in good time."""
@@ -86,15 +116,24 @@ class Candidates:
             return None
         return Missing(1, f"it was still arriving after {_SLOW_SECONDS:.0f} s")
 
-    def _ask(self, event: Revealed) -> None:
+    def _ask_weights(self, event: Revealed) -> None:
         name = f"fetch what {event.miner} revealed in round {self.number}"
+        self._ask(name, event, self._examine, self._found)
+
+    def _ask(
+        self,
+        name: str,
+        event: Revealed,
+        look: Callable[[Revealed], Result],
+        results: dict[Revealed, Result],
+    ) -> None:
         self._begun.setdefault(event, time.monotonic())
-        self.errands.fetch(name, self._fetching(event))
+        self.errands.fetch(name, lambda: self._look(event, look, results))
 
     def _slow(self, event: Revealed) -> bool:
         """Whether its fetch has been under way for so long that others need not wait for it."""
         begun = self._begun.get(event)
-        if begun is None or event in self._found:
+        if begun is None or event in self._found or event in self._linked:
             return False
         return time.monotonic() - begun >= _SLOW_SECONDS
 
@@ -105,61 +144,73 @@ class Candidates:
     def drop(self, event: Revealed) -> None:
         """Delete what was fetched of a judged model and is not kept."""
         self._found.pop(event, None)
-        self._delete(event)
+        shutil.rmtree(self._folder(event), ignore_errors=True)
 
-    def _fetching(self, event: Revealed) -> Callable[[], None]:
-        def fetch() -> None:
-            try:
-                self._found[event] = self._examine(event)
-            except PouwError as error:
-                if not isinstance(error, ContentError) or of_machine(error):
-                    self._begun.pop(event, None)  # this machine's trouble: nobody was slow
-                    raise
-                attempts = 1 + (self.missing[event].attempts if event in self.missing else 0)
-                pause = min(RETRY_SECONDS * attempts, _LONGEST_PAUSE_SECONDS)
-                self._again_at[event] = time.monotonic() + pause
-                self.missing[event] = Missing(attempts, str(error))
+    def _look(
+        self,
+        event: Revealed,
+        look: Callable[[Revealed], Result],
+        results: dict[Revealed, Result],
+    ) -> None:
+        try:
+            results[event] = look(event)
+        except PouwError as error:
+            if not isinstance(error, ContentError) or of_machine(error):
+                self._begun.pop(event, None)  # this machine's trouble: nobody was slow
                 raise
-            self.missing.pop(event, None)
-
-        return fetch
+            attempts = 1 + (self.missing[event].attempts if event in self.missing else 0)
+            pause = min(RETRY_SECONDS * attempts, _LONGEST_PAUSE_SECONDS)
+            self._again_at[event] = time.monotonic() + pause
+            self.missing[event] = Missing(attempts, str(error))
+            raise
+        self.missing.pop(event, None)
 
     def _examine(self, event: Revealed) -> Judged | Path:
-        """The finding on manifest and checkpoints, or the weights where they are as they should."""
+        """The finding on the manifest, or the weights where it is as it should be."""
         store = self.setup.store
         manifest = judge_manifest(store, event, self.task, self.number, self.spec)
         if isinstance(manifest, Judged):
             return manifest
         claim = Claim(self.number, event.miner, self.spec, manifest, event.manifest_digest)
-        folder = self._folder(event)
-        model = folder / MODEL_FILE
+        model = self._folder(event) / MODEL_FILE
+        fault = self._recipe_fault(claim)
         try:
-            fault = self.provenance.fault(claim, self.data_key, folder)
             if fault is None:
                 fetch(store, manifest.model.cid, manifest.model.bytes, model)
         except (ContentMismatch, ContentTooLarge) as error:
             fault = str(error)
         if fault is not None:
-            self._delete(event)
             return judged_score(event, None, "manifest", fault, ())
-        self._keep(claim, folder)
+        store.put_file(model)
+        self._keep(claim, files_of(manifest)[-1:])
         return model
 
-    def _keep(self, claim: Claim, folder: Path) -> None:
-        """From here on it is served from here too, until the round is closed."""
-        manifest = claim.manifest
-        files, here = files_of(manifest), dict[str, Path]()
+    def _recipe_fault(self, claim: Claim) -> str | None:
         if self.spec.provenance.policy == "none":
-            files = files[-1:]
-        else:
+            return None
+        return recipe_fault(claim, self.data_key)
+
+    def _check(self, event: Revealed) -> str:
+        """What is wrong with the checkpoints, or ""; then they are kept."""
+        manifest = fetch_manifest(self.setup.store, event.manifest_digest)
+        claim = Claim(self.number, event.miner, self.spec, manifest, event.manifest_digest)
+        folder = self._folder(event)
+        try:
+            fault = self.provenance.fault(claim, self.data_key, folder)
+        except (ContentMismatch, ContentTooLarge) as error:
+            fault = str(error)
+        if fault is None:
             here = {each.cid: checkpoint_path(folder, each) for each in manifest.checkpoints}
-        self.setup.store.put_file(folder / MODEL_FILE)
+            self._keep(claim, files_of(manifest), here)
+        return fault or ""
+
+    def _keep(
+        self, claim: Claim, files: tuple[tuple[str, int], ...], here: dict[str, Path] | None = None
+    ) -> None:
+        """From here on they are served from here too, until the round is closed."""
         self.keeper.keep(self.number, claim.miner, self.spec, files, claim.manifest_digest, here)
 
     def _folder(self, event: Revealed) -> Path:
         # Somebody else may have revealed the same manifest: what is his is not deleted with it.
         name = f"{event.miner}-{event.manifest_digest.hex()}"
         return self.setup.home / "models" / str(self.number) / name
-
-    def _delete(self, event: Revealed) -> None:
-        shutil.rmtree(self._folder(event), ignore_errors=True)

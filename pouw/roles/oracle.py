@@ -32,6 +32,7 @@ from pouw.types import Address, Deadlines, Round, RoundNumber, Task, Verdict
 __all__ = ["Oracle", "OracleOptions", "Step", "check_member", "decide"]
 
 JUDGED = "judged"
+MEASURED = "measured"
 PATIENCE_SECONDS = 20
 REPLAY_CLOSING_SECONDS = 5  # of a replay that was told to stop
 
@@ -156,6 +157,11 @@ class Oracle:
         value = self._setup.journal.get(JUDGED, _key(number, event))
         return None if value is None else Judged.model_validate_json(value)
 
+    def _measured(self, number: RoundNumber, event: Revealed) -> Judged | None:
+        """The finding on a claim that its score showed to be true; its checkpoints decide."""
+        value = self._setup.journal.get(MEASURED, _key(number, event))
+        return None if value is None else Judged.model_validate_json(value)
+
     # Acting
 
     def _act(self, step: Step, view: View, outcome: Judgement | None) -> None:
@@ -190,17 +196,26 @@ class Oracle:
         spec, data = self._test_data[live.number]
         candidates = self._candidates_of(live.number, task, spec, events)
         waiting = self._not_judged(live.number, events.ranked(first=task.first))
+        measured = {event: self._measured(live.number, event) for event in waiting}
         # Whether or not a model is being scored: the next one is fetched meanwhile.
-        candidates.fetch(waiting)
+        candidates.fetch(event for event in waiting if measured[event] is None)
         for event in waiting:
-            found = candidates.found(event)
-            if isinstance(found, Judged):
+            found, true = candidates.found(event), measured[event]
+            if true is not None:
+                fault = candidates.chain_fault(event)
+                if fault is not None:
+                    self._record(live.number, event, _with_chain(event, true, fault))
+                    if not fault:
+                        return
+                elif candidates.awaited(event):
+                    return
+            elif isinstance(found, Judged):
                 self._record(live.number, event, found)
             elif found is not None:
                 if not self._scoring.busy:
                     self._begin(live.number, event, spec, data, found)
                 return
-            elif event not in candidates.missing:
+            elif candidates.awaited(event):
                 return
 
     def _tidy(self, view: View) -> None:
@@ -307,12 +322,20 @@ class Oracle:
             return
         self._asked = None
         if answer.reason in ("score", "bound", "caps", "model"):
-            self._record(event.round, event, _from_answer(event, answer))
+            self._scored(event, _from_answer(event, answer))
         elif answer.reason == "data":
             self._invalid[event.round] = answer.detail
             self._setup.warn(f"the test set of round {event.round} is unusable: {answer.detail}")
         elif event.round == number:
             self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
+
+    def _scored(self, event: Revealed, judged: Judged) -> None:
+        """Where checkpoints are due, a claim that holds by its score is true once they hold."""
+        spec, _ = self._test_data[event.round]
+        if judged.true_claim and spec.provenance.policy != "none":
+            self._setup.journal.put(MEASURED, _key(event.round, event), judged.model_dump_json())
+        else:
+            self._record(event.round, event, judged)
 
     def _crashed(self, event: Revealed, error: ProcessError) -> None:
         """Once may be the machine; the second time the model is at fault."""
@@ -380,6 +403,10 @@ class Oracle:
 
 def _key(number: RoundNumber, event: Revealed) -> str:
     return claim_key(number, event.miner, event.manifest_digest)
+
+
+def _with_chain(event: Revealed, true: Judged, fault: str) -> Judged:
+    return judged_score(event, None, "manifest", fault, ()) if fault else true
 
 
 def _from_answer(event: Revealed, answer: ScoringAnswer) -> Judged:

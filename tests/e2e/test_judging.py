@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,15 @@ from pouw.chain.arena import ArenaClient, deploy
 from pouw.chain.devnet import Devnet
 from pouw.chain.rpc import Endpoint
 from pouw.chain.tx import Sender
-from pouw.documents import Evidence, Manifest, ModelFile, Recipe, TaskSpec
+from pouw.documents import (
+    Checkpoint,
+    Evidence,
+    Manifest,
+    ModelFile,
+    Provenance,
+    Recipe,
+    TaskSpec,
+)
 from pouw.events import Reported
 from pouw.hashing import raw_cid
 from pouw.journal import Journal
@@ -36,6 +45,7 @@ from pouw.storage.local import LocalStore
 from pouw.types import ZERO_ADDRESS, Address, Parameters, RoundNumber
 
 TEST_KEY = b"\x07" * 32
+DATA_KEY = hashing.data_key_of(TEST_KEY)
 SALT = b"\x04" * 32
 FIRST = RoundNumber(1)
 PATIENCE_SECONDS = 240.0
@@ -139,7 +149,15 @@ class Stage:
         assert answer.score_ppm is not None
         return answer.score_ppm
 
-    def enter(self, index: int, model: Path, claim_ppm: int, *, served: bool = True) -> Entrant:
+    def enter(
+        self,
+        index: int,
+        model: Path,
+        claim_ppm: int,
+        *,
+        served: bool = True,
+        checkpoint: Checkpoint | None = None,
+    ) -> Entrant:
         client = self.clients[index]
         store = self.store if served else LocalStore(self.folder / "never served")
         stored = store.put_file(model)
@@ -149,8 +167,8 @@ class Stage:
             miner=client.sender.address,
             network=self.spec.network,
             model=ModelFile(cid=stored.cid, bytes=stored.bytes, dtype="float32"),
-            checkpoints=(),
-            seed="0x" + "00" * 32,
+            checkpoints=(checkpoint,) if checkpoint else (),
+            seed="0x" + hashing.round_seed(DATA_KEY, FIRST, client.sender.address).hex(),
             recipe=Recipe(engine={}, settings={}),
             software="test",
             device="test",
@@ -159,18 +177,24 @@ class Stage:
         return Entrant(client, manifest, claim_ppm)
 
 
+def _revealed(stage: Stage, entrants: Iterable[Entrant], advance: Callable[[int], None]) -> None:
+    """A round of the stage's task in which they all revealed, until reports are due."""
+    advance(PARAMETERS.phase2)
+    stage.clients[0].release_data_key(DATA_KEY)
+    for one in entrants:
+        digest, who = one.manifest.digest(), one.arena.sender.address
+        one.arena.commit(FIRST, one.arena.commitment_of(FIRST, who, digest, SALT))
+    advance(PARAMETERS.phase1)
+    stage.clients[0].open_test(TEST_KEY)
+    for one in entrants:
+        one.arena.reveal(FIRST, one.manifest.digest(), one.claim_ppm, SALT)
+    advance(PARAMETERS.key_window + PARAMETERS.reveal_window)
+
+
 def _opened(stage: Stage, spec: TaskSpec, advance: Callable[[int], None]) -> None:
     """A round of the task ``spec`` in which somebody revealed something."""
     stage.store.put_bytes(spec.encode())
-    entrant = stage.enter(2, stage.model("any", lambda tensor: tensor), 990_000)
-    advance(PARAMETERS.phase2)
-    stage.clients[0].release_data_key(hashing.data_key_of(TEST_KEY))
-    digest, who = entrant.manifest.digest(), entrant.arena.sender.address
-    entrant.arena.commit(FIRST, entrant.arena.commitment_of(FIRST, who, digest, SALT))
-    advance(PARAMETERS.phase1)
-    stage.clients[0].open_test(TEST_KEY)
-    entrant.arena.reveal(FIRST, digest, entrant.claim_ppm, SALT)
-    advance(PARAMETERS.key_window + PARAMETERS.reveal_window)
+    _revealed(stage, [stage.enter(2, stage.model("any", lambda tensor: tensor), 990_000)], advance)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -248,17 +272,7 @@ def test_oracle__liar_hostile_missing_honest_and_one_below__votes_with_reasons(
         "honest": stage.enter(5, honest, score),
         "below": stage.enter(6, honest, score - 1),
     }
-    advance(PARAMETERS.phase2)
-    stage.clients[0].release_data_key(hashing.data_key_of(TEST_KEY))
-    for one in entrants.values():
-        digest, who = one.manifest.digest(), one.arena.sender.address
-        one.arena.commit(FIRST, one.arena.commitment_of(FIRST, who, digest, SALT))
-    advance(PARAMETERS.phase1)
-    stage.clients[0].open_test(TEST_KEY)
-    for one in entrants.values():
-        one.arena.reveal(FIRST, one.manifest.digest(), one.claim_ppm, SALT)
-    advance(PARAMETERS.key_window + PARAMETERS.reveal_window)
-
+    _revealed(stage, entrants.values(), advance)
     evidence = _judged(stage, tmp_path, advance)
 
     names = {one.arena.sender.address.lower(): name for name, one in entrants.items()}
@@ -281,8 +295,92 @@ def test_oracle__liar_hostile_missing_honest_and_one_below__votes_with_reasons(
     ]
 
 
+def test_oracle__checkpoints__are_asked_for_once_the_score_holds_and_then_decide(
+    endpoint: Endpoint, advance: Callable[[int], None], tmp_path: Path
+) -> None:
+    stage = Stage(
+        endpoint,
+        tmp_path,
+        lambda spec: spec.model_copy(update={"provenance": Provenance(policy="manifest")}),
+    )
+    model = stage.model("any", lambda tensor: tensor)
+    other = stage.model("other", lambda tensor: tensor * 1.5)
+    score = stage.score_of(model)
+    garbage = stage.store.put_bytes(b"no checkpoint")
+    absent = "bafkrei" + "a" * 52
+
+    def checkpoint(cid: str) -> Checkpoint:
+        return Checkpoint(
+            step=1,
+            milliseconds=1,
+            cid=cid,
+            bytes=len(b"no checkpoint"),
+            previous=None,
+            train_loss_ppm=0,
+            validation_dice_ppm=0,
+        )
+
+    entrants = {
+        "liar": stage.enter(2, other, 990_000, checkpoint=checkpoint(absent)),
+        "absent": stage.enter(3, model, score, checkpoint=checkpoint(absent)),
+        "garbage": stage.enter(4, model, score - 1, checkpoint=checkpoint(garbage)),
+        "none": stage.enter(5, model, score - 2),
+    }
+    _revealed(stage, entrants.values(), advance)
+    evidence = _judged(stage, tmp_path, advance)
+    names = {one.arena.sender.address.lower(): name for name, one in entrants.items()}
+    assert evidence.verdict == "no-true-claim"
+    assert [(names[one.miner.lower()], one.reason) for one in evidence.judged] == [
+        ("liar", "bound"),
+        ("absent", "unavailable"),
+        ("garbage", "manifest"),
+        ("none", "manifest"),
+    ]
+    assert absent in evidence.judged[1].detail
+    assert evidence.judged[3].detail == "it lists no checkpoint"
+
+
+class ServedByTheByte(LocalStore):
+    """A store that never comes to the end of one file."""
+
+    def __init__(self, folder: Path, cid: str) -> None:
+        super().__init__(folder)
+        self.cid = cid
+        self.given_up = threading.Event()
+
+    def get_file(self, cid: str, destination: Path, size: int) -> None:
+        if cid == self.cid:
+            self.given_up.wait(PATIENCE_SECONDS)
+        super().get_file(cid, destination, size)
+
+
+def test_oracle__highest_claim_is_served_by_the_byte__those_below_are_judged_meanwhile(
+    endpoint: Endpoint,
+    advance: Callable[[int], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pouw.roles.candidates._SLOW_SECONDS", 0.5)
+    stage = Stage(endpoint, tmp_path)
+    honest = stage.model("honest", lambda tensor: tensor)
+    score = stage.score_of(honest)
+    slow = stage.enter(2, stage.model("slow", lambda tensor: tensor * 1.5), 990_000)
+    entrants = [slow, stage.enter(3, honest, score)]
+    _revealed(stage, entrants, advance)
+    stage.store = ServedByTheByte(tmp_path / "store", slow.manifest.model.cid)
+    evidence = _judged(stage, tmp_path, advance, scored=1, inline=False)
+    assert evidence.verdict == "winner"
+    assert evidence.winner == entrants[1].arena.sender.address
+    assert [one.reason for one in evidence.judged] == ["unavailable", "score"]
+
+
 def _judged(
-    stage: Stage, folder: Path, advance: Callable[[int], None], scored: int = 3
+    stage: Stage,
+    folder: Path,
+    advance: Callable[[int], None],
+    scored: int = 3,
+    *,
+    inline: bool = True,
 ) -> Evidence:
     """Run the oracle until it has voted: near the end of its window, for content is missing."""
     notices: list[Notice] = []
@@ -297,7 +395,7 @@ def _judged(
             from_block=0,
             notify=notices.append,
         )
-        oracle = Oracle(setup, OracleOptions(report_margin_seconds=5_000), inline=True)
+        oracle = Oracle(setup, OracleOptions(report_margin_seconds=5_000), inline=inline)
         try:
             until = time.monotonic() + PATIENCE_SECONDS
             late = False
@@ -312,5 +410,7 @@ def _judged(
                         return Evidence.parse(stage.store.get_bytes(raw_cid(event.evidence_digest)))
                 time.sleep(0.05)
         finally:
+            if isinstance(stage.store, ServedByTheByte):
+                stage.store.given_up.set()
             oracle.close()
     raise AssertionError([notice.text for notice in notices])

@@ -126,14 +126,20 @@ class World:
             Keeper(self.setup, self.errands),
         )
 
-    def examine(self, event: Revealed) -> Judged | Path | None:
-        """What an oracle that has just been started finds; None: something is missing."""
+    def examine(self, event: Revealed) -> Judged | str | None:
+        """What an oracle that has just been started finds; "": nothing, None: something is missing.
+
+        As if its score had shown the claim to be true.
+        """
         candidates = self.candidates()
         candidates.fetch([event])
-        return candidates.found(event)
-
-    def blocks(self) -> list[Path]:
-        return [path for path in (self.own.directory / "blocks").rglob("*") if path.is_file()]
+        found = candidates.found(event)
+        if not isinstance(found, Path) or self.spec.provenance.policy == "none":
+            return "" if isinstance(found, Path) else found
+        fault = candidates.chain_fault(event)
+        if fault is not None:
+            candidates.drop(event)
+        return fault
 
     def files(self) -> list[Path]:
         """What is left in the oracle's home, its journal and log aside."""
@@ -164,20 +170,28 @@ def with_chain(manifest: Manifest, *checkpoints: Checkpoint) -> Manifest:
 
 def test_examine__honest__every_block_is_fetched_once_and_kept(world: World) -> None:
     manifest = world.trained.manifest
-    found = world.examine(world.serve(manifest))
-    assert isinstance(found, Path)
-    assert raw_cid(manifest.digest()) in world.own.pins()
+    assert world.examine(world.serve(manifest)) == ""
     named = {*(each.cid for each in manifest.checkpoints), manifest.model.cid}
     assert world.own.pins() == named | {raw_cid(manifest.digest())}
     for cid in named:
         world.own.verify(cid)
-    assert world.files() == [found], "the checkpoints lie in the store now, and nowhere else"
+    assert not world.files(), "everything lies in the store now, and nowhere else"
     # The manifest is asked for when it is judged and again when it is kept.
     del world.gateway.asked[raw_cid(manifest.digest())]
     assert set(world.gateway.asked.values()) == {1}
 
 
-def test_examine__second_checkpoint_not_linked__none_after_it_is_asked_for_and_nothing_stays(
+def test_examine__score_not_known_yet__no_checkpoint_is_asked_for(world: World) -> None:
+    manifest = world.trained.manifest
+    event = world.serve(manifest)
+    candidates = world.candidates()
+    candidates.fetch([event])
+    assert isinstance(candidates.found(event), Path)
+    assert world.own.pins() == {manifest.model.cid, raw_cid(manifest.digest())}
+    assert not {each.cid for each in manifest.checkpoints} & set(world.gateway.asked)
+
+
+def test_examine__second_checkpoint_not_linked__none_after_it_is_asked_for_and_none_stays(
     world: World,
 ) -> None:
     first, second, third, fourth = world.trained.manifest.checkpoints
@@ -185,12 +199,11 @@ def test_examine__second_checkpoint_not_linked__none_after_it_is_asked_for_and_n
     manifest = with_chain(world.trained.manifest, first, forged, third, fourth)
     # The miner need not even have what stands behind the fault.
     found = world.examine(world.serve(manifest, without=(third.cid, fourth.cid)))
-    assert isinstance(found, Judged)
-    assert found.reason == "manifest"
-    assert "the checkpoint of step 10" in found.detail
+    assert isinstance(found, str)
+    assert "the checkpoint of step 10" in found
     assert not {third.cid, fourth.cid} & set(world.gateway.asked)
-    assert not world.own.pins()
-    assert not world.blocks()
+    assert world.own.pins() == {manifest.model.cid, raw_cid(manifest.digest())}
+    assert not world.own.has(first.cid)
     assert not world.files()
 
 
@@ -199,9 +212,9 @@ def test_examine__forged_and_names_what_was_pinned_before__that_stays(world: Wor
     copy(first.cid, world.trained.store, world.own)
     world.own.pin(first.cid)
     forged = second.model_copy(update={"cid": first.cid, "bytes": first.bytes})
-    found = world.examine(world.serve(with_chain(world.trained.manifest, first, forged, *rest)))
-    assert isinstance(found, Judged)
-    assert world.own.pins() == {first.cid}
+    manifest = with_chain(world.trained.manifest, first, forged, *rest)
+    assert world.examine(world.serve(manifest))
+    assert world.own.pins() == {first.cid, manifest.model.cid, raw_cid(manifest.digest())}
     world.own.verify(first.cid)
 
 
@@ -225,11 +238,11 @@ def test_examine__third_checkpoint_comes_late__the_first_two_are_not_fetched_aga
     third = manifest.checkpoints[2]
     event = world.serve(manifest, without=(third.cid,))
     assert world.examine(event) is None
-    assert not world.own.pins()
+    assert not {each.cid for each in manifest.checkpoints} & world.own.pins()
     asked = world.gateway.asked.copy()
     world.serve(manifest)
     world.errands._not_before.clear()
-    assert isinstance(world.examine(event), Path)
+    assert world.examine(event) == ""
     again = world.gateway.asked - asked
     assert not {each.cid for each in manifest.checkpoints[:2]} & set(again)
 
@@ -237,10 +250,8 @@ def test_examine__third_checkpoint_comes_late__the_first_two_are_not_fetched_aga
 def test_examine__no_provenance_asked_for__the_model_alone_is_kept(world: World) -> None:
     world.spec = SPEC.model_copy(update={"provenance": Provenance(policy="none")})
     manifest = world.trained.manifest
-    found = world.examine(world.serve(manifest))
-    assert isinstance(found, Path)
+    assert world.examine(world.serve(manifest)) == ""
     assert world.own.pins() == {manifest.model.cid, raw_cid(manifest.digest())}
-    assert world.files() == [found]
 
 
 def test_drop__copycat_of_the_same_manifest__what_is_not_his_stays(world: World) -> None:
