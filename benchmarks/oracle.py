@@ -5,8 +5,8 @@ same run, by turns:
 
 * Dice: integer counts of a whole brain against ``DiceMetric``, on one-hot inputs (its documented
   form) and on label maps; the counts have to equal MONAI's own confusion matrix.
-* a volume: the oracle's inference and counts against ``SlidingWindowInferer`` and ``DiceMetric``
-  on the same windows, weights and network.
+* a volume: the oracle's inference and counts, in a process such as an oracle starts, against
+  ``SlidingWindowInferer`` and ``DiceMetric`` on the same windows, weights and network.
 * a flood: 100 revealed models of which the 20 ranked highest claim 0.99 and deserve about 0.80;
   everything the oracle scores until the first true claim, against one full evaluation.
 
@@ -38,7 +38,8 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.brain_models import brain_spec, train
-from benchmarks.train import subjects
+from benchmarks.sides import Side, answer, fastest_of
+from benchmarks.train import Subject, subjects
 from pouw.documents import TaskSpec
 from pouw.ml.brain import write_brain_set
 from pouw.ml.checkpoint import floating_state, load_model, save_model
@@ -153,31 +154,40 @@ class Volume:
         return metric(labels, torch.from_numpy(np.ascontiguousarray(truth)))
 
 
-def volumes() -> dict[str, Volume]:
-    """Every network of the registry, with fresh weights."""
-    found = {}
+def volume_of(subject: Subject) -> Volume:
+    """A network of the registry with fresh weights, and a labelled slab."""
     random = np.random.Generator(np.random.Philox(1))
     _, truth = brain_masks(SLAB, 1)
     image = (truth + random.normal(0.0, 0.3, SLAB)).astype(np.float32)[np.newaxis]
     true = tuple(int((truth == label).sum()) for label in range(1, LABELS))
-    for subject in subjects():
-        spec = brain_spec(len(subject.patch), 1, subject.network)
-        network = build(spec.network, 1, LABELS, parameters_cap=spec.caps.parameters).eval()
-        laid_out = build(spec.network, 1, LABELS, parameters_cap=spec.caps.parameters).eval()
-        laid_out.load_state_dict(network.state_dict())
-        fast_layout(laid_out, spec.spatial_dims)
-        found[subject.title] = Volume(
-            spec, network, laid_out, LabelledCase("slab", image, truth, true)
-        )
-    return found
+    spec = brain_spec(len(subject.patch), 1, subject.network)
+    network = build(spec.network, 1, LABELS, parameters_cap=spec.caps.parameters).eval()
+    laid_out = build(spec.network, 1, LABELS, parameters_cap=spec.caps.parameters).eval()
+    laid_out.load_state_dict(network.state_dict())
+    fast_layout(laid_out, spec.spatial_dims)
+    return Volume(spec, network, laid_out, LabelledCase("slab", image, truth, true))
+
+
+def side(which: str, title: str) -> int:
+    """One side of a slab."""
+    (subject,) = [one for one in subjects() if one.title == title]
+    volume = volume_of(subject)
+    call = volume.ours if which == "ours" else volume.monai
+    return answer({}, lambda _: call(), time.process_time)
 
 
 def volume_ratios(rounds: int) -> dict[str, dict[str, float]]:
     """How many times our time MONAI takes to predict one slab and measure its Dice."""
     found = {}
-    for title, volume in volumes().items():
-        ours, theirs = fastest([volume.ours, volume.monai], rounds, title)
-        found[title] = {"ours_ms": ours * 1000, "ratio": theirs / ours}
+    for subject in subjects():
+        common = ["--network", subject.title, "--side"]
+        with (
+            CONSOLE.status(subject.title),
+            Side("benchmarks.oracle", [*common, "ours"], ours=True, threads=1) as our,
+            Side("benchmarks.oracle", [*common, "monai"], ours=False, threads=1) as monai,
+        ):
+            ours, theirs = fastest_of([our, monai], rounds, unmeasured=1)
+        found[subject.title] = {"ours_ms": ours * 1000, "ratio": theirs / ours}
     return found
 
 
@@ -272,9 +282,13 @@ def main() -> int:
     """Measure, print, and say what misses its bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--side", choices=("ours", "monai"), help=argparse.SUPPRESS)
+    parser.add_argument("--network", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    if options.side:
+        return side(options.side, options.network)
     dice = dice_ratios(options.rounds)
     by_network = volume_ratios(options.rounds)
     flood = flood_ratio(2)

@@ -1,10 +1,10 @@
 """A training step as miners take it against eager float32, for every network of the registry.
 
 ``python -m benchmarks.train`` lets the trial choose an engine for each network, as a miner does
-before Phase 1, then takes steps of the chosen learner and of a plain loop by turns in one process:
-the same batches, MONAI's loss, AdamW, gradient clipping and averaged weights, as torch has them out
-of the box. The fastest of the steps counts, in processor time where there is one thread: a busy
-machine only ever adds. ``--compile`` lets the
+before Phase 1. Steps of the chosen learner, in a process such as a miner starts, and of a plain
+loop, in one of its own, are taken by turns: the same batches, MONAI's loss, AdamW, gradient
+clipping and averaged weights, as torch has them out of the box. The fastest of the steps counts, in
+processor time where there is one thread: a busy machine only ever adds. ``--compile`` lets the
 trial compile as well. The last line is one line of JSON; exit code 1 where a chosen step is slower.
 """
 
@@ -26,6 +26,7 @@ from monai.losses.dice import DiceCELoss
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.sides import Side, answer, fastest_of
 from pouw.documents import (
     Archive,
     Argument,
@@ -153,22 +154,42 @@ def plain_step(request: TuningRequest) -> Callable[[Batch], float]:
     return step
 
 
-def compare(request: TuningRequest, rounds: int) -> tuple[Tuned, float, float]:
+def side(which: str, title: str, asked: Engine) -> int:
+    """Steps of one side on the network ``title``; ``ours`` first says what its trial chose."""
+    (subject,) = [one for one in subjects() if one.title == title]
+    make_repeatable(torch_device(asked), asked.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        request = TuningRequest(
+            spec=spec_of(subject),
+            engine=asked,
+            out=Path(folder) / "engine.json",
+            stop_at_ms=int(now_ms()) + 3_600_000,
+        )
+        sampler = synthetic_sampler(request)
+        if which == "plain":
+            plain = plain_step(request)
+            return answer({}, lambda number: plain(sampler.batch(number)), step_clock(asked))
+        tuned = tune(request, now_ms)
+        learner = Learner(request.spec, SEED, request.settings, tuned.engine)
+        return answer(
+            tuned.model_dump(mode="json"),
+            lambda number: learner.step([sampler.batch(number)], 0),
+            step_clock(tuned.engine),
+        )
+
+
+def compare(title: str, asked: Engine, rounds: int) -> tuple[Tuned, float, float]:
     """What the trial chose, and the fastest (chosen, plain) step in seconds, taken by turns."""
-    tuned = tune(request, now_ms)
-    learner = Learner(request.spec, SEED, request.settings, tuned.engine)
-    plain = plain_step(request)
-    sampler = synthetic_sampler(request)
-    both = (lambda batch: learner.step([batch], 0), plain)
-    clock = step_clock(tuned.engine)
-    fastest = [float("inf"), float("inf")]
-    for number in range(rounds + 2):
-        for place, step in enumerate(both):
-            begun = clock()
-            step(sampler.batch(number))
-            if number >= 2:
-                fastest[place] = min(fastest[place], clock() - begun)
-    return tuned, fastest[0], fastest[1]
+    common = ["--only", title, "--threads", str(asked.threads)]
+    common += ["--compile"] if asked.compiled else []
+    with (
+        Side(
+            "benchmarks.train", [*common, "--side", "ours"], ours=True, threads=asked.threads
+        ) as our,
+        Side("benchmarks.train", [*common, "--side", "plain"], ours=False, threads=1) as plain,
+    ):
+        chosen, eager = fastest_of([our, plain], rounds, unmeasured=2)
+        return Tuned.model_validate_json(json.dumps(our.ready)), chosen, eager
 
 
 def main() -> int:
@@ -180,27 +201,23 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--only", default="", help="networks whose title contains this")
+    parser.add_argument("--side", choices=("ours", "plain"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     # MONAI's loss warns of a batch of one channel; the plain loop shares it with the learner.
     warnings.simplefilter("ignore")
     asked = Engine(threads=arguments.threads, compiled=arguments.compile)
-    make_repeatable(torch_device(asked), arguments.threads)
+    if arguments.side:
+        return side(arguments.side, arguments.only, asked)
     device = describe_device(torch_device(asked), arguments.threads)
     table = Table("network", "patch", "eager float32", "chosen", "times", "bfloat16 / eager")
     lines, slower = [], 0
     console = Console()
-    with tempfile.TemporaryDirectory() as folder, console.status("trying") as status:
+    with console.status("trying") as status:
         for subject in subjects():
             if arguments.only not in subject.title:
                 continue
             status.update(subject.title)
-            request = TuningRequest(
-                spec=spec_of(subject),
-                engine=asked,
-                out=Path(folder) / "engine.json",
-                stop_at_ms=int(now_ms()) + 3_600_000,
-            )
-            tuned, chosen, plain = compare(request, arguments.rounds)
+            tuned, chosen, plain = compare(subject.title, asked, arguments.rounds)
             ratio = plain / chosen
             slower += chosen > plain * NOISE
             engine = tuned.engine

@@ -35,6 +35,14 @@ from pouw.ml.sandbox import cause_of_death
 
 MODEL_SECONDS = 3_600.0
 _END_SECONDS = 5.0
+# glibc gives large pieces back to the system when they are freed, and a step of training takes the
+# same thousands of pages anew each time. These keep them, in large pages where the kernel has some.
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 _LOG_TAIL_BYTES = 2_000
 
 
@@ -288,8 +296,12 @@ def end_child(child: subprocess.Popen[str]) -> None:
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """The environment of a child that computes on so many threads."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    """The environment of a child that computes on so many threads.
+
+    What a user set about memory stays.
+    """
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {**_KEEP_MEMORY, **os.environ, **counts}
 
 
 def log_tail(log: Path) -> str:
