@@ -42,6 +42,10 @@ class Role(Protocol):
         """Look, decide, act, within a second."""
         ...
 
+    def finish(self) -> None:
+        """Wait for what runs beside it."""
+        ...
+
     def close(self) -> None:
         """End what runs beside it."""
         ...
@@ -177,6 +181,7 @@ def run_role(
                 speaker.bug(error)
                 pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
             if once:
+                role.finish()
                 break
             ending.wait(max(0.05, pause - (time.monotonic() - begun)))
     return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from pouw.storage.mirrors import Mirrors
 from pouw.storage.store import Store
 
 RETRY_SECONDS = 5.0
-_FETCHES = 32
+FETCHES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Errands:
         self.ending = threading.Event()
         self._pools = {
             kind: ThreadPoolExecutor(threads, thread_name_prefix=kind)
-            for kind, threads in (("transactions", 1), ("files", 1), ("fetches", _FETCHES))
+            for kind, threads in (("transactions", 1), ("files", 1), ("fetches", FETCHES))
         }
         self._running: dict[str, Future[Any]] = {}
         self._not_before: dict[str, float] = {}
@@ -130,8 +130,13 @@ class Errands:
         self._collect()
         return name in self._running
 
+    def finish(self) -> None:
+        """Wait for what is under way, however long strangers take."""
+        wait(self._running.values())
+        self._collect()
+
     def close(self) -> None:
-        """Wait for what is under way and take no more."""
+        """Take no more, and wait for what is under way; strangers are asked for nothing more."""
         self.ending.set()
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,7 +16,7 @@ from pouw.documents import Judged, TaskSpec
 from pouw.errors import ContentError, ContentMismatch, ContentTooLarge, PouwError
 from pouw.events import Revealed
 from pouw.files import of_machine
-from pouw.roles.base import RETRY_SECONDS, Errands, Setup
+from pouw.roles.base import FETCHES, RETRY_SECONDS, Errands, Setup
 from pouw.roles.content import fetch_manifest
 from pouw.roles.evidence import judge_manifest, judged_score
 from pouw.roles.keeping import Keeper, files_of
@@ -25,6 +28,8 @@ from pouw.roles.provenance import (
     fetch,
     recipe_fault,
 )
+from pouw.storage.mirrors import Mirrors
+from pouw.storage.store import Store
 from pouw.types import RoundNumber, Task
 
 Result = TypeVar("Result")
@@ -32,6 +37,7 @@ Result = TypeVar("Result")
 _AHEAD = 2  # candidates fetched and not judged: the one that is scored, and the next
 _SLOW_SECONDS = 60.0  # after which a fetch keeps no other one waiting
 _LONGEST_PAUSE_SECONDS = 60.0
+_CROWD = FETCHES * 3 // 4  # fetches under way, from which on slow ones are broken off for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,11 @@ class Candidates:
     be by mistake, where it is not.
 
     Fetches run as errands, several beside each other where one is slow: a miner that serves a byte
-    now and then must not keep the reveals below waiting. ``missing`` holds the reveals whose
-    content no place has (yet); they are asked for again once all others were, ever more rarely.
+    now and then must not keep the reveals below waiting. Where many are slow, the one that began
+    first is broken off for others, and goes on later. ``missing`` holds the reveals whose content
+    no place has (yet); they are asked for again once all others were, ever more rarely.
+
+    ``now`` is the chain's clock, in seconds, which its user keeps.
     """
 
     setup: Setup
@@ -70,11 +79,16 @@ class Candidates:
     missing: dict[Revealed, Missing] = field(default_factory=dict)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
     _linked: dict[Revealed, str] = field(default_factory=dict)
+    now: int = 0
+    _over: bool = False
     _begun: dict[Revealed, float] = field(default_factory=dict)
+    _since: dict[Revealed, int] = field(default_factory=dict)
+    _under_way: dict[Revealed, threading.Event] = field(default_factory=dict)
     _again_at: dict[Revealed, float] = field(default_factory=dict)
 
     def fetch(self, ranked: Iterable[Revealed]) -> None:
         """Ask for the first of ``ranked`` (none of them judged yet) that are not here."""
+        self._make_room()
         ahead, missing = 0, []
         for event in ranked:
             if event in self.missing:
@@ -98,7 +112,7 @@ class Candidates:
         """
         if event not in self._linked:
             if self._found.pop(event, None) is not None:
-                self._begun.pop(event, None)  # of the weights
+                self._forget_start(event)  # that of the weights
             if time.monotonic() >= self._again_at.get(event, 0.0):
                 name = f"check the checkpoints that {event.miner} revealed in round {self.number}"
                 self._ask(name, event, self._check, self._linked)
@@ -108,13 +122,23 @@ class Candidates:
         """Whether what it lacks is on its way, and those below it have to wait for it."""
         return event not in self.missing and not self._slow(event)
 
-    def given_up(self, event: Revealed) -> Missing | None:
-        """What to say of content that is not here although it was asked for in good time."""
+    def given_up(self, event: Revealed, begun_by: int) -> Missing | None:
+        """What to say of content that is not here although it was asked for in good time.
+
+        What still arrives was, if that began at ``begun_by`` on the chain's clock or before.
+        """
         if event in self.missing:
             return self.missing[event]
-        if event in self._found or not self._slow(event):
+        since = self._since.get(event)
+        if since is None or since > begun_by or not self._slow(event):
             return None
-        return Missing(1, f"it was still arriving after {_SLOW_SECONDS:.0f} s")
+        return Missing(1, f"it was still arriving after {self.now - since} s")
+
+    def end(self) -> None:
+        """Break off what is under way and keep nothing more: the round has moved on."""
+        self._over = True
+        for stop in list(self._under_way.values()):
+            stop.set()
 
     def _ask_weights(self, event: Revealed) -> None:
         name = f"fetch what {event.miner} revealed in round {self.number}"
@@ -124,11 +148,22 @@ class Candidates:
         self,
         name: str,
         event: Revealed,
-        look: Callable[[Revealed], Result],
+        look: Callable[[Revealed, Store], Result],
         results: dict[Revealed, Result],
     ) -> None:
-        self._begun.setdefault(event, time.monotonic())
         self.errands.fetch(name, lambda: self._look(event, look, results))
+
+    def _make_room(self) -> None:
+        """Break off the slowest where there are so many that others would have to wait for them."""
+        fetching = [(self._begun.get(event, 0.0), event) for event in list(self._under_way)]
+        slow = [(begun, event) for begun, event in fetching if self._slow(event)]
+        if len(fetching) >= _CROWD and slow:
+            _, first = min(slow, key=lambda one: one[0])
+            self._under_way.get(first, threading.Event()).set()
+
+    def _forget_start(self, event: Revealed) -> None:
+        self._begun.pop(event, None)
+        self._since.pop(event, None)
 
     def _slow(self, event: Revealed) -> bool:
         """Whether its fetch has been under way for so long that others need not wait for it."""
@@ -149,25 +184,36 @@ class Candidates:
     def _look(
         self,
         event: Revealed,
-        look: Callable[[Revealed], Result],
+        look: Callable[[Revealed, Store], Result],
         results: dict[Revealed, Result],
     ) -> None:
+        stop = self._under_way[event] = threading.Event()
+        # Not when it was asked for: that this machine has a lot to do is no fault of the miner's.
+        self._begun.setdefault(event, time.monotonic())
+        self._since.setdefault(event, self.now)
         try:
-            results[event] = look(event)
+            self._check_time()
+            store = self.setup.store
+            results[event] = look(event, store.until(stop) if isinstance(store, Mirrors) else store)
         except PouwError as error:
             if not isinstance(error, ContentError) or of_machine(error):
-                self._begun.pop(event, None)  # this machine's trouble: nobody was slow
+                self._forget_start(event)  # this machine's trouble: nobody was slow
                 raise
             attempts = 1 + (self.missing[event].attempts if event in self.missing else 0)
             pause = min(RETRY_SECONDS * attempts, _LONGEST_PAUSE_SECONDS)
             self._again_at[event] = time.monotonic() + pause
             self.missing[event] = Missing(attempts, str(error))
             raise
+        finally:
+            self._under_way.pop(event, None)
         self.missing.pop(event, None)
 
-    def _examine(self, event: Revealed) -> Judged | Path:
+    def _check_time(self) -> None:
+        if self._over:
+            raise ContentError(f"round {self.number} has moved on")
+
+    def _examine(self, event: Revealed, store: Store) -> Judged | Path:
         """The finding on the manifest, or the weights where it is as it should be."""
-        store = self.setup.store
         manifest = judge_manifest(store, event, self.task, self.number, self.spec)
         if isinstance(manifest, Judged):
             return manifest
@@ -190,24 +236,43 @@ class Candidates:
             return None
         return recipe_fault(claim, self.data_key)
 
-    def _check(self, event: Revealed) -> str:
+    def _check(self, event: Revealed, store: Store) -> str:
         """What is wrong with the checkpoints, or ""; then they are kept."""
-        manifest = fetch_manifest(self.setup.store, event.manifest_digest)
+        manifest = fetch_manifest(store, event.manifest_digest)
         claim = Claim(self.number, event.miner, self.spec, manifest, event.manifest_digest)
         folder = self._folder(event)
         try:
-            fault = self.provenance.fault(claim, self.data_key, folder)
+            self._check_room(claim, folder)
+            fault = self.provenance.fault(claim, self.data_key, folder, store)
         except (ContentMismatch, ContentTooLarge) as error:
             fault = str(error)
+        except ContentError as error:
+            if of_machine(error):
+                shutil.rmtree(folder, ignore_errors=True)  # a full disk stays full otherwise
+            raise
         if fault is None:
             here = {each.cid: checkpoint_path(folder, each) for each in manifest.checkpoints}
             self._keep(claim, files_of(manifest), here)
         return fault or ""
 
+    def _check_room(self, claim: Claim, folder: Path) -> None:
+        """ContentError, of this machine, where the disk has no room for the checkpoints."""
+        wanted = sum(each.bytes for each in claim.manifest.checkpoints)
+        there = sum(path.stat().st_size for path in folder.glob("*"))
+        free = shutil.disk_usage(self.setup.home).free
+        if wanted - there > free:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise ContentError(
+                f"the checkpoints that {claim.miner} revealed have {wanted} bytes, "
+                f"{free} are free on the disk of {self.setup.home}",
+                hint="make room: this oracle cannot vote otherwise",
+            ) from full
+
     def _keep(
         self, claim: Claim, files: tuple[tuple[str, int], ...], here: dict[str, Path] | None = None
     ) -> None:
         """From here on they are served from here too, until the round is closed."""
+        self._check_time()
         self.keeper.keep(self.number, claim.miner, self.spec, files, claim.manifest_digest, here)
 
     def _folder(self, event: Revealed) -> Path:

@@ -137,6 +137,10 @@ class Miner:
             data=self._facts(view, mine),
         )
 
+    def finish(self) -> None:
+        """Wait for what is under way."""
+        self._errands.finish()
+
     def close(self) -> None:
         """End the child processes; what they wrote is taken up by the next start."""
         self._trainer.end()

@@ -12,7 +12,7 @@ from pouw.events import Revealed
 from pouw.files import of_machine
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.roles.base import Errands, Setup, Status
-from pouw.roles.candidates import Candidates
+from pouw.roles.candidates import Candidates, Missing
 from pouw.roles.capacity import OracleOptions, open_scoring
 from pouw.roles.content import UNUSABLE, fetch_manifest, kept_spec, open_archive
 from pouw.roles.evidence import (
@@ -109,6 +109,10 @@ class Oracle:
             data={"round": view.state.rounds, "credit_wei": str(credit)},
         )
 
+    def finish(self) -> None:
+        """Wait for what is under way."""
+        self._errands.finish()
+
     def close(self) -> None:
         """End the child processes."""
         self._scoring.end()
@@ -133,7 +137,7 @@ class Oracle:
         if live.number in self._invalid:
             return Judgement(Verdict.INVALID, None, (), tuple(ranked), self._invalid[live.number])
         # Only content that is missing is given up on; what is merely not scored yet gets no vote.
-        late = view.now >= at.t4 - self._options.report_margin_seconds
+        late = view.now >= self._late(at)
         if late and live.number in self._absent:
             absent = NOT_TO_BE_HAD + self._absent[live.number]
             return Judgement(Verdict.INVALID, None, (), tuple(ranked), absent)
@@ -141,7 +145,7 @@ class Oracle:
         for place, event in enumerate(ranked):
             record = self._judged(live.number, event)
             if record is None:
-                missing = self._candidates.given_up(event) if self._candidates else None
+                missing = self._given_up(event, at)
                 if not late or missing is None:
                     return None
                 record = unavailable(event, str(missing))
@@ -152,6 +156,16 @@ class Oracle:
                 )
         verdict = Verdict.NO_TRUE_CLAIM if ranked else Verdict.NONE
         return Judgement(verdict, None, tuple(judged), (), "")
+
+    def _late(self, at: Deadlines) -> int:
+        """When what is missing is given up on."""
+        return at.t4 - self._options.report_margin_seconds
+
+    def _given_up(self, event: Revealed, at: Deadlines) -> Missing | None:
+        """What still arrives then is the miner's fault where it had a quarter of the window."""
+        if self._candidates is None:
+            return None
+        return self._candidates.given_up(event, self._late(at) - (at.t4 - at.t3) // 4)
 
     def _judged(self, number: RoundNumber, event: Revealed) -> Judged | None:
         value = self._setup.journal.get(JUDGED, _key(number, event))
@@ -173,7 +187,7 @@ class Oracle:
                 self._scoring.warm()
             case Step.SCORE:
                 if view.live and view.task:
-                    self._score(view.live, view.task)
+                    self._score(view.live, view.task, view.now)
             case Step.REPORT:
                 if view.live and view.task and view.deadlines and outcome:
                     replays = self._replays(view.live.number, view.deadlines, view.now, outcome)
@@ -186,7 +200,7 @@ class Oracle:
             case Step.WITHDRAW:
                 self._errands.send("withdraw", lambda: arena.withdraw(self._address))
 
-    def _score(self, live: Round, task: Task) -> None:
+    def _score(self, live: Round, task: Task, now: int) -> None:
         self._scoring.warm()
         self._take_answer(live.number)
         events = self._feed.round(live.number)
@@ -195,6 +209,7 @@ class Oracle:
             return
         spec, data = self._test_data[live.number]
         candidates = self._candidates_of(live.number, task, spec, events)
+        candidates.now = now
         waiting = self._not_judged(live.number, events.ranked(first=task.first))
         measured = {event: self._measured(live.number, event) for event in waiting}
         # Whether or not a model is being scored: the next one is fetched meanwhile.
@@ -227,6 +242,8 @@ class Oracle:
         needed = [task for task in (view.task if view.live else None, view.selected) if task]
         tasks = {str(task.task_id) for task in needed}
         rounds = {str(view.live.number)} if view.live else set()
+        if self._candidates is not None and str(self._candidates.number) not in rounds:
+            self._end_candidates()
         home = self._setup.home
 
         def tidy() -> None:
@@ -253,6 +270,7 @@ class Oracle:
     ) -> Candidates:
         assert events.data_key is not None
         if self._candidates is None or self._candidates.number != number:
+            self._end_candidates()
             self._candidates = Candidates(
                 self._setup,
                 self._errands,
@@ -264,6 +282,10 @@ class Oracle:
                 self._keeper,
             )
         return self._candidates
+
+    def _end_candidates(self) -> None:
+        if self._candidates is not None:
+            self._candidates.end()
 
     def _open_task(self, number: RoundNumber, task: Task, events: RoundEvents) -> None:
         """Open spec and both archives; what the publisher sealed wrongly makes the task invalid."""
@@ -371,7 +393,7 @@ class Oracle:
         if spec.provenance.policy != "replay" or events.test_key is None:
             return ()
         known = self._provenance.replayed(_key(number, winner))
-        ends = at.t4 - self._options.report_margin_seconds
+        ends = self._late(at)
         if known is not None or now >= ends:
             return () if known is None else (known,)
         test_key, stop_at_ms = events.test_key, (ends - REPLAY_CLOSING_SECONDS) * 1000

@@ -40,7 +40,6 @@ _END_SECONDS = 5.0
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 26),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 _LOG_TAIL_BYTES = 2_000

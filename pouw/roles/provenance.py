@@ -268,23 +268,27 @@ class Provenance:
         if spec.provenance.policy != "none":
             self._replayer.warm()
 
-    def fault(self, claim: Claim, data_key: bytes, folder: Path) -> str | None:
+    def fault(
+        self, claim: Claim, data_key: bytes, folder: Path, store: Store | None = None
+    ) -> str | None:
         """Why the checkpoints are not the linked chain that the spec asks for; None where they are.
 
-        What is fetched stays in ``folder``, which is the claim's own. ContentNotFound where a
-        checkpoint cannot be had (yet), ProcessError where the child died.
+        What is fetched, from ``store`` where that is given, stays in ``folder``, which is the
+        claim's own. ContentNotFound where a checkpoint cannot be had (yet), ProcessError where the
+        child died.
         """
         if claim.spec.provenance.policy == "none":
             return None
         known: str | None = self._setup.journal.get(_LINKED, claim.key)
         if known is None:
-            known = recipe_fault(claim, data_key) or self._links_fault(claim, folder) or ""
+            known = recipe_fault(claim, data_key) or self._links_fault(claim, folder, store) or ""
             self._setup.journal.put(_LINKED, claim.key, known)
         return known or None
 
-    def _links_fault(self, claim: Claim, folder: Path) -> str | None:
+    def _links_fault(self, claim: Claim, folder: Path, store: Store | None) -> str | None:
+        store = store or self._setup.store
         try:
-            return links_fault(claim, self._setup.store, self._replayer, folder, keep=True)
+            return links_fault(claim, store, self._replayer, folder, keep=True)
         except ProcessError as error:
             self._crashes[claim.key] = self._crashes.get(claim.key, 0) + 1
             if self._crashes[claim.key] < _CRASHES:

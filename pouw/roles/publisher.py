@@ -86,8 +86,12 @@ class Publisher:
             data={"tasks": sorted(mine), "credit_wei": str(credit)},
         )
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Wait for what is under way."""
+        self._errands.finish()
+
+    def close(self) -> None:
+        """Wait for what is under way, but fetch no more."""
         self._errands.close()
 
     def _act(self, step: Step, view: View, mine: dict[TaskId, bytes]) -> None:

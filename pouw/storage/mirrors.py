@@ -1,9 +1,10 @@
 """Several places as one store: written to the first, read from all, believed none.
 
 A block is asked for at one place after the other until one sends bytes that hash to its CID. A
-place that lied, broke off or made us wait for nothing is asked last for a while, so a dead mirror
-costs one timeout, not one a block. That a mirror lies says nothing about the content, hence the
-error in the end is always ContentNotFound, with what every place answered.
+place that lied, broke off or made us wait is asked last for a while, so a dead mirror costs one
+timeout, not one a block, and one that serves a rival's content slowly is not asked for it again.
+That a mirror lies says nothing about the content, hence the error in the end is always
+ContentNotFound, with what every place answered.
 """
 
 from __future__ import annotations
@@ -49,16 +50,16 @@ class Mirrors(NetworkStore):
         self._own = self._places[0].store
         self._clock = clock
         self._lock = threading.Lock()
-        self._ending: threading.Event | None = None
+        self._endings: tuple[threading.Event, ...] = ()
         self.name = ",".join(place.name for place in self._places)
 
     def until(self, ending: threading.Event) -> Self:
-        """The same places; those of others are asked for no block once ``ending`` is set.
+        """The same places, which once ``ending`` is set are asked for nothing that is not here.
 
         ContentError then: whoever ends waits for no more than the one block of the moment.
         """
         store = copy.copy(self)
-        store._ending = ending
+        store._endings = (*self._endings, ending)
         return store
 
     def put_block(self, cid: str, data: bytes) -> None:
@@ -81,8 +82,8 @@ class Mirrors(NetworkStore):
         """As ``get_block``; the bytes hold until the same thread fetches again."""
         answers = []
         for place in self._order():
-            if self._ended and place.store is not self._own:
-                raise ContentError(f"{cid} is not fetched: whoever wants it ends", cid=cid)
+            if self._ended and not (place.store is self._own and _has_block(place.store, cid)):
+                continue
             begun = self._clock()
             try:
                 store = place.store
@@ -91,7 +92,10 @@ class Mirrors(NetworkStore):
                 self._rest(place, error, self._clock() - begun)
                 answers.append(f"{place.name}: {error}")
             else:
+                self._rest(place, None, self._clock() - begun)
                 return data
+        if self._ended:
+            raise ContentError(f"{cid} is not fetched: whoever wanted it has ended", cid=cid)
         raise ContentNotFound(
             f"no place has {cid}: {'; '.join(answers)}",
             cid=cid,
@@ -128,7 +132,7 @@ class Mirrors(NetworkStore):
 
     @property
     def _ended(self) -> bool:
-        return self._ending is not None and self._ending.is_set()
+        return any(ending.is_set() for ending in self._endings)
 
     def _bring(self, cid: str) -> None:
         """Copy every block to the first place, the root last; what it has costs no network."""
@@ -148,10 +152,10 @@ class Mirrors(NetworkStore):
         with self._lock:
             return sorted(self._places, key=lambda place: max(0.0, place.rests_until - now))
 
-    def _rest(self, place: _Place, error: ContentError, waited_seconds: float) -> None:
+    def _rest(self, place: _Place, error: ContentError | None, waited_seconds: float) -> None:
         if isinstance(error, ContentMismatch | ContentTooLarge):
             rest = LIE_SECONDS
-        elif not isinstance(error, ContentNotFound):
+        elif error is not None and not isinstance(error, ContentNotFound):
             rest = FAULT_SECONDS
         elif waited_seconds > _SLOW_SECONDS:
             rest = 0.0

@@ -56,6 +56,9 @@ class Copycat:
         attempts = self._setup.journal.items(ATTEMPTS)
         return Status("copycat", view.phase, doing, "whatever others do", {"attempts": attempts})
 
+    def finish(self) -> None:
+        """Nothing runs beside it."""
+
     def close(self) -> None:
         """Nothing runs beside it."""
 

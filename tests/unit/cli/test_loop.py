@@ -19,6 +19,7 @@ class Counting:
     def __init__(self, ending: Ending, steps: int, errors: tuple[PouwError, ...] = ()) -> None:
         self.steps = 0
         self.closed = False
+        self.finished = False
         self._ending = ending
         self._last = steps
         self._errors = list(errors)
@@ -31,8 +32,19 @@ class Counting:
             raise self._errors.pop(0)
         return Status("miner", "phase 1", "train", "commits end", {"step": self.steps})
 
+    def finish(self) -> None:
+        self.finished = not self.closed
+
     def close(self) -> None:
         self.closed = True
+
+
+def test_run_role__once__waits_for_what_the_step_began(tmp_path: Path) -> None:
+    role = Counting(Ending(), 3)
+    run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=True)
+    assert role.steps == 1
+    assert role.finished
+    assert role.closed
 
 
 def test_run_role__until_it_is_ended__closes_the_role_and_writes_its_status(tmp_path: Path) -> None:

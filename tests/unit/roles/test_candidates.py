@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,21 @@ import pytest
 from tiny_task import tiny_spec
 
 from pouw import hashing
-from pouw.documents import Manifest, ModelFile, Provenance, Recipe
-from pouw.errors import ContentError
+from pouw.documents import Checkpoint, Judged, Manifest, ModelFile, Provenance, Recipe
+from pouw.errors import ContentError, ContentNotFound
 from pouw.events import Revealed
 from pouw.journal import Journal
-from pouw.roles.base import Errands, Setup
+from pouw.roles.base import FETCHES, Errands, Setup
 from pouw.roles.candidates import Candidates
 from pouw.roles.keeping import Keeper
 from pouw.roles.provenance import Provenance as Checkpoints
 from pouw.storage.local import LocalStore
+from pouw.storage.mirrors import Mirrors
+from pouw.storage.store import Store
 from pouw.types import Address, RoundNumber, Task, TaskId
 
 NUMBER, DATA_KEY = RoundNumber(1), bytes(32)
+NOW = 1_000_000
 SPEC = tiny_spec(provenance=Provenance(policy="none"))
 PATIENCE_SECONDS = 20.0
 
@@ -56,7 +61,10 @@ class Strangers(LocalStore):
 class World:
     def __init__(self, folder: Path, journal: Journal) -> None:
         self.store = Strangers(folder / "store")
-        setup: Any = Setup(None, self.store, folder, journal, 1, 0, lambda _: None)
+        self.said: list[str] = []
+        setup: Any = Setup(
+            None, self.store, folder, journal, 1, 0, lambda notice: self.said.append(notice.text)
+        )
         self.errands = Errands(setup)
         task: Any = Task(
             TaskId(1), _address(99), 0, NUMBER, False, False, 1, 0, 0, SPEC.digest(), b""
@@ -70,6 +78,7 @@ class World:
             Checkpoints(setup),
             DATA_KEY,
             Keeper(setup, self.errands),
+            now=NOW,
         )
 
     def reveal(self, miner: int, *, served: bool = True) -> tuple[Revealed, Manifest]:
@@ -88,9 +97,7 @@ class World:
         )
         if served:
             self.store.put_bytes(manifest.encode())
-        fields = dict.fromkeys(Revealed.__struct_fields__, 0)
-        known = {"round": 1, "miner": _address(miner), "manifest_digest": manifest.digest()}
-        return Revealed(**{**fields, **known}), manifest
+        return _revealed(miner, manifest), manifest
 
     def until(self, event: Revealed, ranked: list[Revealed]) -> None:
         """Ask as an oracle does until the weights of ``event`` are here."""
@@ -99,6 +106,12 @@ class World:
             assert time.monotonic() < ends
             self.candidates.fetch(ranked)
             time.sleep(0.005)
+
+
+def _revealed(miner: int, manifest: Manifest) -> Revealed:
+    fields = dict.fromkeys(Revealed.__struct_fields__, 0)
+    known = {"round": 1, "miner": _address(miner), "manifest_digest": manifest.digest()}
+    return Revealed(**{**fields, **known})
 
 
 def _address(number: int) -> Address:
@@ -123,15 +136,84 @@ def test_fetch__two_served_byte_by_byte__the_one_below_is_fetched_and_they_are_g
     honest, _ = world.reveal(3)
     ranked = [*(event for event, _ in slow), honest]
     world.candidates.fetch(ranked)
-    assert world.candidates.given_up(ranked[0]) is None
+    assert world.candidates.given_up(ranked[0], NOW) is None
     world.until(honest, ranked)
-    missing = world.candidates.given_up(ranked[0])
+    assert world.candidates.given_up(ranked[0], NOW - 1) is None, "it had not been asked for yet"
+    missing = world.candidates.given_up(ranked[0], NOW)
     assert missing is not None
     assert "still arriving" in str(missing)
-    assert world.candidates.given_up(honest) is None
+    assert world.candidates.given_up(honest, NOW) is None
     world.store.served.set()
     world.until(ranked[0], ranked)
-    assert world.candidates.given_up(ranked[0]) is None
+    assert world.candidates.given_up(ranked[0], NOW) is None
+
+
+def test_fetch__more_files_served_block_by_block_than_can_be_fetched__one_below_is_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.candidates._SLOW_SECONDS", 0.05)
+    slow = [world.reveal(miner)[0] for miner in range(1, FETCHES + 9)]
+    honest, _ = world.reveal(99)
+    examine = Candidates._examine
+
+    def endless(self: Candidates, event: Revealed, store: Store) -> Judged | Path:
+        """A file of more blocks than a round has seconds, but for the honest one's."""
+        while event != honest:
+            with contextlib.suppress(ContentNotFound):
+                store.get_block(hashing.raw_cid(bytes(32)))
+            time.sleep(0.01)
+        return examine(self, event, store)
+
+    monkeypatch.setattr(Candidates, "_examine", endless)
+    setup = world.candidates.setup
+    world.candidates.setup = replace(setup, store=Mirrors([("own", world.store)]))
+    world.until(honest, [*slow, honest])
+    broken_off = [event for event in slow if event in world.candidates.missing]
+    assert broken_off[0] == slow[0], "the one that began first"
+    assert len(broken_off) < len(slow)
+    world.candidates.end()
+
+
+def test_end__fetch_under_way__keeps_nothing_more(world: World) -> None:
+    event, manifest = world.reveal(1)
+    world.store.slow = {hashing.raw_cid(manifest.digest())}
+    world.candidates.fetch([event])
+    world.candidates.end()
+    world.store.served.set()
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while world.errands.under_way(f"fetch what {event.miner} revealed in round 1"):
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    assert not isinstance(world.candidates.found(event), Path)
+    assert not world.store.pins()
+
+
+def test_check__disk_without_room_for_the_checkpoints__nothing_is_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_spec(provenance=Provenance(policy="manifest"))
+    world.candidates.spec = spec
+    checkpoint = Checkpoint(
+        step=1,
+        milliseconds=1,
+        cid=world.store.put_bytes(b"a checkpoint"),
+        bytes=1 << 50,
+        previous=None,
+        train_loss_ppm=0,
+        validation_dice_ppm=0,
+    )
+    _, manifest = world.reveal(1)
+    manifest = manifest.model_copy(update={"checkpoints": (checkpoint,)})
+    world.store.put_bytes(manifest.encode())
+    event = _revealed(1, manifest)
+    assert world.candidates.chain_fault(event) is None
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while world.errands.under_way(f"check the checkpoints that {event.miner} revealed in round 1"):
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    assert "free on the disk" in world.said[-1]
+    assert event not in world.candidates.missing
+    assert world.candidates.given_up(event, NOW) is None
 
 
 def test_fetch__many_withheld_above__each_is_looked_up_once_before_the_one_below(
@@ -142,7 +224,7 @@ def test_fetch__many_withheld_above__each_is_looked_up_once_before_the_one_below
     world.until(honest, [*withheld, honest])
     reached = world.store.looked_up.index(hashing.raw_cid(manifest.digest()))
     assert reached <= len(withheld)
-    assert {str(world.candidates.given_up(event)) for event in withheld} != {"None"}
+    assert {str(world.candidates.given_up(event, NOW)) for event in withheld} != {"None"}
 
 
 def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
@@ -158,4 +240,4 @@ def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
         assert time.monotonic() < ends
         time.sleep(0.005)
     assert event not in world.candidates.missing
-    assert world.candidates.given_up(event) is None
+    assert world.candidates.given_up(event, NOW) is None

@@ -39,6 +39,26 @@ def test_close__one_under_way_one_waits__first_ends_second_is_never_begun(tmp_pa
     assert not errands.under_way("second")
 
 
+def test_finish__fetch_under_way__is_completed(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        own, other = LocalStore(tmp_path / "own"), LocalStore(tmp_path / "other")
+        cid, may_go_on = other.put_bytes(b"theirs"), threading.Event()
+        store = Mirrors([("own", own), ("other", other)])
+        setup = Setup(NOBODY, store, tmp_path, journal, 1, 0, lambda notice: None)
+        errands = Errands(setup)
+        ending = setup.until(errands.ending)
+
+        def fetch() -> None:
+            assert may_go_on.wait(10)
+            ending.store.pin(cid)
+
+        errands.fetch("fetch", fetch)
+        threading.Timer(0.2, may_go_on.set).start()
+        errands.finish()
+        assert own.pins() == {cid}
+        errands.close()
+
+
 def test_close__file_of_many_slow_blocks_under_way__ends_with_the_block_of_the_moment(
     tmp_path: Path,
 ) -> None:

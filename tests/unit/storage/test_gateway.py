@@ -269,6 +269,33 @@ def test_mirrors__first_sends_byte_by_byte__second_serves_and_the_first_is_asked
     assert len(asked) == 1
 
 
+def test_mirrors__first_sends_every_block_but_slowly__is_asked_last_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rival that mirrors what somebody else revealed must not slow it down."""
+    monkeypatch.setattr("pouw.storage.mirrors._SLOW_SECONDS", 0.1)
+    rival, miner = Late(tmp_path / "rival"), LocalStore(tmp_path / "miner")
+    source = tmp_path / "source"
+    source.write_bytes(bytes(4 << 20))
+    stored = miner.put_file(source)
+    rival.put_file(source)
+    store = Mirrors([("own", LocalStore(tmp_path / "own")), ("rival", rival), ("miner", miner)])
+    store.get_file(stored.cid, tmp_path / "out", stored.bytes)
+    assert rival.asked == 1
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+
+
+class Late(LocalStore):
+    """A place that sends the right block after a while."""
+
+    asked = 0
+
+    def get_block(self, cid: str) -> bytes:
+        self.asked += 1
+        time.sleep(0.2)
+        return super().get_block(cid)
+
+
 def test_mirrors__ended_while_a_gateway_drips__asks_nobody_else(tmp_path: Path) -> None:
     ending = threading.Event()
     with crooked(dripping(*DRIPS["head"])) as (drip, asked):
@@ -279,7 +306,7 @@ def test_mirrors__ended_while_a_gateway_drips__asks_nobody_else(tmp_path: Path) 
         store = whole.until(ending)
         threading.Timer(0.2, ending.set).start()
         begun = time.monotonic()
-        with pytest.raises(ContentError, match="ends"):
+        with pytest.raises(ContentError, match="has ended"):
             store.get_file(cid_of_bytes(BLOCK), tmp_path / "out", len(BLOCK))
         assert time.monotonic() - begun < 1.8
         assert len(asked) == 1
