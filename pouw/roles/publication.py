@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from pouw.chain.arena import ArenaClient
+from pouw.chain.rpc import BlockTag
 from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import TaskPublished
 from pouw.hashing import key_hash_of, raw_cid
@@ -215,16 +216,27 @@ def task_of(account: Address, draft: Draft, feed: Feed) -> TaskId | None:
 def is_gone(arena: ArenaClient, draft: Draft, feed: Feed) -> bool:
     """Whether a reorganisation took back a publication of which somebody was told.
 
-    Its block is confirmed now, and what was published is neither there nor in a later one.
+    Its block is confirmed now, and what was published is neither there nor in a later one. Logs
+    alone do not show that: an endpoint may leave some out, and a feed begin after it. The task
+    itself goes only when its publisher cancels it.
     """
     account = arena.sender.address
     if draft.task_id is None or draft.told_at is None or draft.told_at >= feed.next_block:
         return False
-    if published_by(account, draft, feed):
+    if published_by(account, draft, feed) or draft.told_at < feed.first_block:
         return False
     later = Feed(arena, feed.next_block, 1)
     later.poll()
-    return published_by(account, draft, later) is None
+    # At a block by its number: a node that has not got that far refuses, instead of denying it.
+    there = _is_there(arena, draft, later.next_block - 1)
+    return not there and published_by(account, draft, later) is None
+
+
+def _is_there(arena: ArenaClient, draft: Draft, block: BlockTag = "latest") -> bool:
+    """Whether the task of the id in the journal is that draft, and was not cancelled."""
+    if draft.task_id is None:
+        return False
+    return _is_of(arena.task(draft.task_id, block), arena.sender.address, draft)
 
 
 def published_by(account: Address, draft: Draft, feed: Feed) -> TaskPublished | None:
@@ -235,5 +247,5 @@ def published_by(account: Address, draft: Draft, feed: Feed) -> TaskPublished | 
     return None
 
 
-def _is_of(event: TaskPublished, account: Address, draft: Draft) -> bool:
-    return event.spec_digest == draft.digest and event.publisher == account
+def _is_of(found: TaskPublished | Task, account: Address, draft: Draft) -> bool:
+    return found.spec_digest == draft.digest and found.publisher == account
