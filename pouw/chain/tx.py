@@ -175,12 +175,13 @@ class Sender:
         return out
 
     def _free_count(self) -> int:
-        """The count after what was sent, even where the endpoint does not know of that yet."""
+        """The count after what was sent, even where the endpoint does not know of that yet.
+
+        One that waits keeps its own, also where a reorganisation freed lower ones.
+        """
         count = self._carrier.count("pending")
-        if count >= self._next_count:
-            return count
-        if not self._taken_back():
-            return self._next_count
+        if count < self._next_count and not self._taken_back():
+            count = self._next_count
         while count in self._carrier.outgoing():
             count += 1
         return count

@@ -49,12 +49,12 @@ class RoundEvents:
 class Feed:
     """Events from ``from_block`` on, read once and kept; a restart reads them again.
 
-    ``next_block`` is the first that was not read.
+    ``first_block`` is the first that was read, ``next_block`` the first that was not.
     """
 
     def __init__(self, arena: ArenaReader, from_block: int, confirmations: int) -> None:
         self._arena = arena
-        self.next_block = from_block
+        self.first_block = self.next_block = from_block
         self._confirmations = confirmations
         self._rounds: dict[RoundNumber, RoundEvents] = {}
         self.published: dict[TaskId, TaskPublished] = {}

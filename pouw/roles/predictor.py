@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from pouw.documents import TaskSpec
 from pouw.errors import ConfigError, DataError, ModelError, PouwError, ProcessError
-from pouw.files import atomic_file
+from pouw.files import advice, atomic_file
 from pouw.ml.layout import CaseFile
 from pouw.ml.requests import DeviceName, PredictionAnswer, PredictionRequest, Unlabelled
 from pouw.ml.sandbox import cause_of_death
@@ -72,9 +72,15 @@ def predict_cases(
 
 
 def _bring(source: Path, path: Path) -> None:
-    with source.open("rb") as made, atomic_file(path) as file:
-        shutil.copyfileobj(made, file)
-    source.unlink()
+    try:
+        with source.open("rb") as made, atomic_file(path) as file:
+            shutil.copyfileobj(made, file)
+        source.unlink()
+    except OSError as error:
+        raise ProcessError(
+            f"cannot write {path}: {error.strerror}",
+            hint=advice(error) or "name a folder that can be written: --out FOLDER",
+        ) from error
 
 
 def _answers(

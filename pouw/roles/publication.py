@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from pouw.chain.arena import ArenaClient
+from pouw.chain.rpc import BlockTag
 from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import TaskPublished
 from pouw.hashing import key_hash_of, raw_cid
@@ -43,6 +44,7 @@ class Publication:
         say = progress or (lambda _stage, _done, _total: None)
         arena = self._setup.arena
         check_reward(arena, request.reward_wei)
+        lost = self._lost()
         landed = self._landed()
         waiting = [] if request.again else self._waiting()
         wanted = request_digest(request, arena, say) if landed or waiting else None
@@ -52,7 +54,7 @@ class Publication:
                 return task_id
             _refuse_twice(request, wanted, waiting)
         check_means(arena, request.reward_wei + arena.parameters().bond_of(request.reward_wei))
-        draft = self._draft_for(request, wanted or request_digest(request, arena, say), say)
+        draft = self._draft_for(request, wanted or request_digest(request, arena, say), lost, say)
         say("publish", 0, 1)
         self._drafts.mark_sent(draft)
         task_id = arena.publish(
@@ -67,6 +69,32 @@ class Publication:
         self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
         return task_id
 
+    def _lost(self) -> list[Draft]:
+        """What a reorganisation took back since somebody was told of it.
+
+        Waits for what it put back among those that wait; one that has another id now has it in the
+        journal from here on.
+        """
+        arena, lost = self._setup.arena, list[Draft]()
+        missing = [one for one in self._drafts.all() if one.told and not _is_there(arena, one)]
+        if missing:
+            feed = self._settled()
+            for draft in missing:
+                if published_by(arena.sender.address, draft, feed):
+                    task_id = task_of(arena.sender.address, draft, feed)
+                    if task_id is not None and task_id != draft.task_id:
+                        self._drafts.mark_published(draft, task_id)
+                elif not _is_there(arena, draft):
+                    lost.append(draft)
+        return lost
+
+    def _settled(self) -> Feed:
+        """What is on the chain once nothing of this account is on its way."""
+        self._setup.arena.sender.settle()
+        feed = Feed(self._setup.arena, self._setup.from_block, 1)
+        feed.poll()
+        return feed
+
     def _landed(self) -> dict[bytes, TaskPublished]:
         """What earlier runs published without telling anybody, by the spec's digest.
 
@@ -75,9 +103,7 @@ class Publication:
         arena, landed = self._setup.arena, dict[bytes, TaskPublished]()
         unfinished = self._drafts.unfinished()
         if unfinished:
-            arena.sender.settle()
-            feed = Feed(arena, self._setup.from_block, 1)
-            feed.poll()
+            feed = self._settled()
             for draft in unfinished:
                 event = published_by(arena.sender.address, draft, feed)
                 if event is not None:
@@ -121,14 +147,17 @@ class Publication:
         for draft in self._drafts.all():
             if draft.told and draft.task_id is not None:
                 task = arena.task(draft.task_id)
-                ours = (task.publisher, task.spec_digest) == (arena.sender.address, draft.digest)
-                if ours and (task.pooled or draft.task_id == selected):
+                if _is_of(task, arena.sender.address, draft) and (
+                    task.pooled or draft.task_id == selected
+                ):
                     found.append((draft, task))
         return found
 
-    def _draft_for(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
+    def _draft_for(
+        self, request: PublishRequest, wanted: str, lost: list[Draft], say: Progress
+    ) -> Draft:
         """What an earlier run sealed for the same request, or a fresh one."""
-        for draft in self._drafts.unfinished():
+        for draft in (*self._drafts.unfinished(), *lost):
             if draft.request == wanted and self._is_stored(draft):
                 self._setup.info(f"taking up what was sealed {draft.origin}")
                 return draft
@@ -215,16 +244,27 @@ def task_of(account: Address, draft: Draft, feed: Feed) -> TaskId | None:
 def is_gone(arena: ArenaClient, draft: Draft, feed: Feed) -> bool:
     """Whether a reorganisation took back a publication of which somebody was told.
 
-    Its block is confirmed now, and what was published is neither there nor in a later one.
+    Its block is confirmed now, and what was published is neither there nor in a later one. Logs
+    alone do not show that: an endpoint may leave some out, and a feed begin after it. The task
+    itself goes only when its publisher cancels it.
     """
     account = arena.sender.address
     if draft.task_id is None or draft.told_at is None or draft.told_at >= feed.next_block:
         return False
-    if published_by(account, draft, feed):
+    if published_by(account, draft, feed) or draft.told_at < feed.first_block:
         return False
     later = Feed(arena, feed.next_block, 1)
     later.poll()
-    return published_by(account, draft, later) is None
+    # At a block by its number: a node that has not got that far refuses, instead of denying it.
+    there = _is_there(arena, draft, later.next_block - 1)
+    return not there and published_by(account, draft, later) is None
+
+
+def _is_there(arena: ArenaClient, draft: Draft, block: BlockTag = "latest") -> bool:
+    """Whether the task of the id in the journal is that draft, and was not cancelled."""
+    if draft.task_id is None:
+        return False
+    return _is_of(arena.task(draft.task_id, block), arena.sender.address, draft)
 
 
 def published_by(account: Address, draft: Draft, feed: Feed) -> TaskPublished | None:
@@ -235,5 +275,5 @@ def published_by(account: Address, draft: Draft, feed: Feed) -> TaskPublished | 
     return None
 
 
-def _is_of(event: TaskPublished, account: Address, draft: Draft) -> bool:
-    return event.spec_digest == draft.digest and event.publisher == account
+def _is_of(found: TaskPublished | Task, account: Address, draft: Draft) -> bool:
+    return found.spec_digest == draft.digest and found.publisher == account

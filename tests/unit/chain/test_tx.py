@@ -277,6 +277,29 @@ def test_transact__blocks_taken_back_before__uses_the_counts_that_are_free_again
     endpoint.close()
 
 
+def test_send__a_count_that_was_free_again_is_used__passes_over_those_that_wait(
+    anvil_url: str,
+) -> None:
+    endpoint = Endpoint.connect(anvil_url)
+    sender = Sender(endpoint, dev_account(0), policy=Policy(patience_seconds=2))
+    sender.transact(TRANSFER)
+    snapshot = endpoint.request("evm_snapshot")
+    sender.transact(TRANSFER)
+    endpoint.request("evm_setAutomine", False)
+    waiting = sender.send(TRANSFER)
+    assert endpoint.request("evm_revert", snapshot)
+    endpoint.request("anvil_mine", "0x3")
+    endpoint.request("anvil_dropAllTransactions")
+
+    sent = [sender.send(Call("transfer", NOBODY, b"", value)) for value in (10, 100)]
+
+    assert [out.count for out in (waiting, *sent)] == [2, 1, 3]
+    endpoint.request("evm_setAutomine", True)
+    assert all(sender.wait(out).succeeded for out in (*sent, waiting))
+    assert endpoint.quantity("eth_getBalance", NOBODY, "latest") == 112
+    endpoint.close()
+
+
 def test_settle__a_transaction_waits_that_no_outbox_knows_of__is_waited_for(anvil_url: str) -> None:
     """As one that a reorganisation put back among those that wait."""
     endpoint = Endpoint.connect(anvil_url)

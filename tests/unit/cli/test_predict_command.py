@@ -203,6 +203,15 @@ def test_predict__process_dies__says_of_what_and_leaves_whole_label_maps_only(
     assert left.read_bytes() == wanted[left.name]
 
 
+def test_predict__label_maps_that_cannot_be_written__says_so_and_what_to_do(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict("data/imagesTs", "--out", "model.safetensors/labels", code=1)
+    told = json.loads(capsys.readouterr().out)
+    assert "cannot write model.safetensors/labels/test0.nii.gz: Not a directory" in told["error"]
+    assert "--out" in told["hint"]
+
+
 def test_predict__spec_that_is_too_large__is_refused_at_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

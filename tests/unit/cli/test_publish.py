@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,11 +16,12 @@ import pytest
 from eth_account import Account
 
 from pouw.chain.accounts import dev_account
+from pouw.chain.arena import ArenaClient
 from pouw.chain.reading import ArenaReader
-from pouw.chain.rpc import Endpoint
+from pouw.chain.tx import Sender
 from pouw.cli.main import main
 from pouw.errors import ChainUnavailable
-from pouw.hashing import raw_cid
+from pouw.hashing import key_hash_of, raw_cid
 from pouw.journal import Journal
 from pouw.roles.content import fetch_spec
 from pouw.roles.drafts import TASKS
@@ -191,16 +194,27 @@ def test_publish__another_folder_after_a_kill__is_published_and_the_first_still_
     assert ArenaReader.open(rpc, arena).state().tasks == 2
 
 
-def test_publish__taken_back_by_a_reorganisation__is_told_and_published_again_as_it_was_sealed(
+@pytest.fixture
+def forking(
     folder: Path, scans: Path, rpc: str, anvil_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+) -> Iterator[ArenaReader]:
+    """A fresh arena, named in the settings, on a chain that takes blocks back."""
     settings = (folder / "pouw.toml").read_text()
     (folder / "pouw.toml").write_text(settings.replace(rpc, anvil_url))
     assert main(["deploy", "--oracle", dev_account(5).address, "--json"]) == 0
     arena = json.loads(capsys.readouterr().out)["arena"]
     with (folder / "pouw.toml").open("a") as file:
         file.write(f'arena = "{arena}"\nfrom_block = 0\n')
-    endpoint = Endpoint.connect(anvil_url)
+    reader = ArenaReader.open(anvil_url, arena)
+    yield reader
+    reader.endpoint.close()
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_publish__taken_back_by_a_reorganisation__is_told_and_published_again_as_it_was_sealed(
+    forking: ArenaReader, folder: Path, looked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = forking.endpoint
     snapshot = endpoint.request("evm_snapshot")
     assert main(words_for()) == 0
     sealed = list(drafts(folder))
@@ -208,16 +222,67 @@ def test_publish__taken_back_by_a_reorganisation__is_told_and_published_again_as
     endpoint.request("anvil_mine", "0x3")
     capsys.readouterr()
 
-    assert main(["publisher", "run", "--once"]) == 0
-    assert "task 1 is gone, the chain was reorganised without it" in capsys.readouterr().err
+    if looked:
+        assert main(["publisher", "run", "--once"]) == 0
+        assert "task 1 is gone, the chain was reorganised without it" in capsys.readouterr().err
     assert main(words_for()) == 0
 
     shown = capsys.readouterr()
     assert "taking up what was sealed" in shown.err
     assert json.loads(shown.out)["task"] == 1
-    assert ArenaReader.open(anvil_url, arena).state().tasks == 1
+    assert forking.state().tasks == 1
     assert list(drafts(folder)) == sealed
-    endpoint.close()
+
+
+@pytest.mark.parametrize(
+    ("overtaken", "task", "where"), [(False, 1, "selected"), (True, 2, "in the pool")]
+)
+def test_publish__waits_again_after_a_reorganisation__is_waited_for_and_not_paid_twice(
+    forking: ArenaReader,
+    folder: Path,
+    overtaken: bool,
+    task: int,
+    where: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    endpoint = forking.endpoint
+    snapshot = endpoint.request("evm_snapshot")
+    assert main(words_for()) == 0
+    (sent,) = endpoint.block("latest")["transactions"]
+    raw = endpoint.request("eth_getRawTransactionByHash", sent)
+    assert endpoint.request("evm_revert", snapshot)
+    if overtaken:
+        other = ArenaClient(Sender(endpoint, dev_account(1)), forking.address)
+        other.publish(b"d" * 32, key_hash_of(b"k" * 32), 500_000, 10**18)
+    endpoint.request("evm_setAutomine", False)
+    endpoint.request("eth_sendRawTransaction", raw)
+    capsys.readouterr()
+
+    mining = threading.Timer(3, endpoint.request, ("evm_setIntervalMining", 1))
+    mining.start()
+    assert main(words_for()) == 1
+    mining.join()
+
+    refusal = json.loads(capsys.readouterr().out)
+    assert f"this is task {task} already, {where}" in refusal["error"]
+    assert forking.state().tasks == task
+    assert [value["task_id"] for value in drafts(folder).values()] == [task]
+
+
+def test_publish__cancelled__is_sealed_afresh(
+    arena: str, scans: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words_for()) == 0
+    assert main(words_for("scans", "--licence", "CC0")) == 0
+    assert main(["publisher", "cancel", "2"]) == 0
+    capsys.readouterr()
+
+    assert main(words_for("scans", "--licence", "CC0")) == 0
+
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["task"] == 3
+    assert "taking up" not in shown.err
+    assert sorted(value["task_id"] for value in drafts(folder).values()) == [1, 2, 3]
 
 
 @pytest.fixture

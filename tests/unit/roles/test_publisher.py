@@ -6,6 +6,7 @@ A reorganisation shows in the end: the chain has another id for the task than th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,33 @@ def test_publisher__publication_taken_back__says_so_once_and_serves_it_when_it_r
     forking.confirm()
     assert forking.served() == [FIRST]
     assert forking.notices[-1].level == "info"
+
+
+def test_publisher__endpoint_that_leaves_out_logs__is_not_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.tell(OURS, world.publish(world.arena, OURS))
+    world.confirm()
+    with monkeypatch.context() as forgetful:
+        forgetful.setattr(ArenaClient, "events", lambda *_: [])
+        assert world.served() == [FIRST]
+    assert world.served() == [FIRST]
+    assert not world.notices
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_publisher__from_block_after_the_publication__is_not_gone(
+    world: World, cancelled: bool
+) -> None:
+    world.publish(world.other, THEIRS)
+    world.tell(OURS, world.publish(world.arena, OURS))
+    if cancelled:
+        world.arena.cancel(SECOND)
+    world.endpoint.request("evm_mine")
+    world.setup = replace(world.setup, from_block=world.endpoint.block_number())
+    world.confirm()
+    assert world.served() == [SECOND]
+    assert not world.notices
 
 
 def test_publisher__publication_moved_to_a_block_to_be_confirmed__is_not_gone(
