@@ -1,31 +1,34 @@
 """A stranger's model on this machine: loaded and run within bounds of memory and of CPU time.
 
 What the caps of a task and the size of an image explain is allowed, and some more; a model that
-passes it is at fault. Whoever runs models in a process of their own gives up the rest with
-``pouw.ml.sandbox.confine``.
+passes it is at fault. A process of its own for models gives up the rest (``run_confined``).
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 from torch import nn
 
 from pouw.documents import Caps, TaskSpec
-from pouw.errors import ModelError, PouwError
+from pouw.errors import ConfigError, ModelError, PouwError
 from pouw.ml.checkpoint import load_model
 from pouw.ml.data import Image
-from pouw.ml.device import choose_device, make_repeatable
+from pouw.ml.device import choose_device, make_repeatable, settle_imports
 from pouw.ml.inference import window_count, windows_at_once
 from pouw.ml.kernels import laid_out
 from pouw.ml.networks import build
 from pouw.ml.requests import DeviceName
-from pouw.ml.sandbox import cpu_limit, memory_limit
+from pouw.ml.sandbox import confine, cpu_limit, memory_limit
 
 _SPARE_BYTES = 512 << 20  # for libraries' scratch space
 _SPARE_SECONDS = 60.0
@@ -115,6 +118,37 @@ class Host:
                 seconds = (time.process_time() - begun) / count
                 self._window_seconds[spec.digest()] = seconds
         return self._window_seconds[spec.digest()]
+
+
+def run_confined(
+    name: str,
+    about: str,
+    arguments: list[str],
+    begin: Callable[[DeviceName, int], Callable[[TextIO], None]],
+) -> int:
+    """The ``main`` of ``python -m pouw.ml.NAME``; returns its exit code.
+
+    ``begin`` gets device and threads and makes what serves, which is called confined, with the
+    stream of the answers; ConfigError where the device is absent.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m pouw.ml.{name}", description=about)
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    settle_imports()
+    # Before the first parallel loop: the threads of torch's pool inherit it.
+    torch.set_flush_denormal(True)
+    # Whatever a library prints from here on goes to standard error.
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        try:
+            serve = begin(options.device, options.threads)
+        except ConfigError as error:
+            print(f"{name} cannot start: {error}", file=sys.stderr)
+            return 1
+        print(f"confined by {confine()}", file=sys.stderr)
+        serve(answers)
+    return 0
 
 
 def _loading_bytes(caps: Caps) -> int:

@@ -7,30 +7,31 @@ model bounded, as where strangers' models are scored (``pouw.ml.scoring``).
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TextIO
 
 import nibabel
 import numpy as np
-import torch
 from torch import nn
 
-from pouw.errors import ConfigError, DataError, ModelError, PouwError
+from pouw.errors import DataError, ModelError, PouwError
 from pouw.files import atomic_file, of_machine
 from pouw.ml.cases import Case, load_image
-from pouw.ml.device import settle_imports
-from pouw.ml.host import Host, TooSlow
+from pouw.ml.host import Host, TooSlow, run_confined
 from pouw.ml.images import NIFTI
 from pouw.ml.inference import predict_stored, prepare, windows_at_once
 from pouw.ml.layout import CaseFile
 from pouw.ml.readers.rasters import read_pixels
-from pouw.ml.requests import PredictionAnswer, PredictionFault, PredictionRequest, Unlabelled
-from pouw.ml.sandbox import confine
+from pouw.ml.requests import (
+    DeviceName,
+    PredictionAnswer,
+    PredictionFault,
+    PredictionRequest,
+    Unlabelled,
+)
 from pouw.types import SCORE_ONE_PPM
 
 _MAX_DETAIL: Final = 4096
@@ -120,24 +121,12 @@ def serve(request: PredictionRequest, answers: TextIO, host: Host) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do what the one request on standard input asks for."""
-    parser = argparse.ArgumentParser(prog="python -m pouw.ml.prediction", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    settle_imports()
-    # Before the first parallel loop: the threads of torch's pool inherit it.
-    torch.set_flush_denormal(True)
-    # Whatever a library prints from here on goes to standard error.
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
-        try:
-            host = Host(options.device, options.threads)
-        except ConfigError as error:
-            print(f"prediction cannot start: {error}", file=sys.stderr)
-            return 1
-        confine()
-        serve(PredictionRequest.parse(sys.stdin.readline()), answers, host)
-    return 0
+
+    def begin(device: DeviceName, threads: int) -> Callable[[TextIO], None]:
+        host = Host(device, threads)
+        return lambda answers: serve(PredictionRequest.parse(sys.stdin.readline()), answers, host)
+
+    return run_confined("prediction", __doc__ or "", arguments, begin)
 
 
 if __name__ == "__main__":

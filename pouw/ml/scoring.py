@@ -9,33 +9,28 @@ CPU time; as a child the process has given up sockets and other programs before 
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
 import numpy as np
-import torch
 from torch import nn
 
 from pouw.documents import CaseCounts
-from pouw.errors import ConfigError, DataError, ModelError, ModelTooLarge, PouwError, ProcessError
+from pouw.errors import DataError, ModelError, ModelTooLarge, PouwError, ProcessError
 from pouw.files import atomic_file, of_machine
 from pouw.ml.bound import ScoreBound
 from pouw.ml.device import (
     describe_device,
     describe_software,
-    settle_imports,
 )
 from pouw.ml.dice import Counts, score_ppm
-from pouw.ml.host import Host, TooSlow
+from pouw.ml.host import Host, TooSlow, run_confined
 from pouw.ml.inference import predict_stored, windows_at_once
 from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRequest
-from pouw.ml.sandbox import confine
 from pouw.ml.testset import OpenedSet, Tally
 
 _MAX_DETAIL = 4096
@@ -176,25 +171,13 @@ def serve(lines: TextIO, answers: TextIO, scorer: Scorer) -> None:
 
 def main(arguments: list[str]) -> int:
     """Serve requests from standard input until it ends."""
-    parser = argparse.ArgumentParser(prog="python -m pouw.ml.scoring", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    settle_imports()
-    # Before the first parallel loop: the threads of torch's pool inherit it.
-    torch.set_flush_denormal(True)
-    # Whatever a library prints from here on goes to standard error.
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
-        try:
-            scorer = Scorer(options.device, options.threads)
-        except ConfigError as error:
-            print(f"scoring cannot start: {error}", file=sys.stderr)
-            return 1
+
+    def begin(device: DeviceName, threads: int) -> Callable[[TextIO], None]:
+        scorer = Scorer(device, threads)
         signal.signal(signal.SIGUSR1, lambda *_: scorer.cancel())
-        print(f"confined by {confine()}", file=sys.stderr)
-        serve(sys.stdin, answers, scorer)
-    return 0
+        return lambda answers: serve(sys.stdin, answers, scorer)
+
+    return run_confined("scoring", __doc__ or "", arguments, begin)
 
 
 if __name__ == "__main__":
