@@ -1,7 +1,7 @@
 """Two ways to do the same, by turns, each in a process with the environment that it has in use.
 
-Ours runs as a role starts its children (how memory is allocated is half of a tenth to a quarter of
-what they take); the other as one would start it. A side is this very module's caller, run again
+Ours runs as a role starts its children (keeping memory is about a tenth of the time); the other as
+one would start it. A side is this very module's caller, run again
 with ``--side``: it prints a line of JSON when it is ready, and one for every line that it reads.
 """
 

@@ -42,10 +42,14 @@ _CROWD = FETCHES * 3 // 4  # fetches under way, from which on slow ones are brok
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Content that could not be had: how often it was tried, and what was answered last."""
+    """Content that could not be had: how often it was tried, and what was answered last.
+
+    ``broken_off``: it was arriving, too slowly for the others.
+    """
 
     attempts: int
     answer: str
+    broken_off: bool = False
 
     def __str__(self) -> str:
         return f"not to be had in {self.attempts} attempt(s) until now; the last: {self.answer}"
@@ -127,12 +131,12 @@ class Candidates:
 
         What still arrives was, if that began at ``begun_by`` on the chain's clock or before.
         """
-        if event in self.missing:
-            return self.missing[event]
-        since = self._since.get(event)
+        missing, since = self.missing.get(event), self._since.get(event)
+        if missing is not None and not missing.broken_off:
+            return missing
         if since is None or since > begun_by or not self._slow(event):
             return None
-        return Missing(1, f"it was still arriving after {self.now - since} s")
+        return missing or Missing(1, f"it was still arriving after {self.now - since} s")
 
     def end(self) -> None:
         """Break off what is under way and keep nothing more: the round has moved on."""
@@ -202,7 +206,9 @@ class Candidates:
             attempts = 1 + (self.missing[event].attempts if event in self.missing else 0)
             pause = min(RETRY_SECONDS * attempts, _LONGEST_PAUSE_SECONDS)
             self._again_at[event] = time.monotonic() + pause
-            self.missing[event] = Missing(attempts, str(error))
+            broken_off = stop.is_set()
+            answer = "it was slow, and broken off for others" if broken_off else str(error)
+            self.missing[event] = Missing(attempts, answer, broken_off)
             raise
         finally:
             self._under_way.pop(event, None)

@@ -286,6 +286,7 @@ class Oracle:
     def _end_candidates(self) -> None:
         if self._candidates is not None:
             self._candidates.end()
+            self._candidates = None
 
     def _open_task(self, number: RoundNumber, task: Task, events: RoundEvents) -> None:
         """Open spec and both archives; what the publisher sealed wrongly makes the task invalid."""

@@ -171,6 +171,8 @@ def test_fetch__more_files_served_block_by_block_than_can_be_fetched__one_below_
     broken_off = [event for event in slow if event in world.candidates.missing]
     assert broken_off[0] == slow[0], "the one that began first"
     assert len(broken_off) < len(slow)
+    assert world.candidates.given_up(slow[0], NOW - 1) is None, "it had not had its time yet"
+    assert "broken off for others" in str(world.candidates.given_up(slow[0], NOW))
     world.candidates.end()
 
 
