@@ -1,11 +1,12 @@
 """How far honest repetitions of training end from each other, and how far forgeries do.
 
-``python -m benchmarks.provenance`` trains networks on the built-in brain tissue in segments of 50
-steps. Every segment is trained again with other threads, instruction sets and memory layouts, and
-forged in the ways that ``ATTACKS`` lists; both are compared after 10, 25 and 50 steps. The bound in
-``pouw/ml/deviation.py`` has to lie in between: this prints what share of honest segments it rejects
-and of forged ones it accepts. With ``--out FILE`` it may be killed and started again: trainings
-that are in the file are not repeated. The last line is one line of JSON.
+``python -m benchmarks.provenance`` trains every network of the registry on the built-in brain
+tissue in segments of 50 steps. Every segment is trained again with other threads, instruction sets
+and memory layouts, and forged in the ways that ``ATTACKS`` lists; both are compared after 10, 25
+and 50 steps. The bound in ``pouw/ml/deviation.py`` has to lie in between: this prints what share of
+honest segments it rejects and of forged ones it accepts, in all and for each network. With
+``--out FILE`` it may be killed and started again: trainings that are in the file are not repeated.
+The last line is one line of JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,8 @@ import torch
 from rich.progress import track
 from safetensors.torch import save_file
 
-from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
+from benchmarks.train import subjects
+from pouw.documents import Archive, Caps, Licence, Metric, Network, Provenance, TaskSpec
 from pouw.hashing import keccak, raw_cid
 from pouw.ml.brain import LABELS, brain_proposal, write_brain_set
 from pouw.ml.checkpoint import CheckpointState, floating_state, read_checkpoint
@@ -32,6 +35,7 @@ from pouw.ml.deviation import Deviation, deviation, deviation_bound_ppb
 from pouw.ml.device import describe_device, describe_software, make_repeatable, torch_device
 from pouw.ml.feeding import training_sampler
 from pouw.ml.learner import Learner
+from pouw.ml.networks import names
 from pouw.ml.requests import Engine, Precision, Record, TrainingSettings
 
 STEPS = 50
@@ -39,14 +43,22 @@ SEGMENTS = 4
 MARKS = (10, 25, 50)
 SET_SEEDS = (2019, 2020)
 PATCHES = {2: (64, 64), 3: (32, 32, 16)}
+CAPS = Caps(model_bytes=1 << 27, parameters=30_000_000, activation_bytes=1 << 32)
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-NETWORKS = ((2, "group"), (2, "instance"), (3, "group"))
+UNETS = {"unet-2d-group": 2, "unet-2d-instance": 2, "unet-3d-group": 3}
+OTHERS = {
+    "dynunet-2d-instance": "dynunet, 2D",
+    "segresnet-2d-group": "segresnet, 2D",
+    "fcn34-2d-batch": "fcn34, 2D",
+    "unet3d-paper-3d-batch": "unet3d-paper, 3D",
+}
 ATTACKS = ("other order", "other data", "half the steps", "splice", "straight line")
 HONEST: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "2 threads": ({}, {"threads": 2}),
     "ATen AVX2": ({"ATEN_CPU_CAPABILITY": "avx2"}, {}),
     "ATen default": ({"ATEN_CPU_CAPABILITY": "default"}, {}),
     "ATen and oneDNN AVX2": ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, {}),
+    "oneDNN without AMX": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, {}),
     "channels last": ({}, {"channels_last": True}),
 }
 
@@ -193,12 +205,30 @@ def _elsewhere(runs: list[Run], environment: dict[str, str]) -> None:
     )
 
 
-def brain_spec(dims: int, norm: str) -> TaskSpec:
+def networks() -> dict[str, Network]:
+    """What is trained, by name: small, with every kind of normalisation that the registry has."""
+    found = {
+        name: _normalised(brain_proposal(dims).network, name.rpartition("-")[2])
+        for name, dims in UNETS.items()
+    }
+    known = {subject.title: subject.network for subject in subjects()}
+    found |= {
+        name: _normalised(known[title], name.rpartition("-")[2]) for name, title in OTHERS.items()
+    }
+    assert {network.name for network in found.values()} == set(names())
+    return found
+
+
+def _normalised(network: Network, norm: str) -> Network:
+    arguments = {**network.arguments, "norm": norm}
+    if norm != "group":
+        arguments.pop("groups", None)
+    return network.model_copy(update={"arguments": arguments})
+
+
+def brain_spec(dims: int, network: Network) -> TaskSpec:
     """The demo's task with small patches; its archives are folders: their CIDs stand for none."""
     proposal = brain_proposal(dims)
-    arguments = {**proposal.network.arguments, "norm": norm}
-    if norm != "group":
-        del arguments["groups"]
     archive = Archive(cid=raw_cid(bytes(32)), bytes=1, cases=1)
     return TaskSpec(
         title="Brain tissue",
@@ -206,14 +236,14 @@ def brain_spec(dims: int, norm: str) -> TaskSpec:
         spatial_dims=2 if dims == 2 else 3,
         channels=("T1",),
         labels=LABELS,
-        network=proposal.network.model_copy(update={"arguments": arguments}),
+        network=network,
         inference=proposal.inference.model_copy(update={"patch": PATCHES[dims]}),
         metric=Metric(name="dice", empty_class="one"),
         training_seconds=60,
         provenance=Provenance(policy="replay", segment_steps=STEPS),
         train=archive,
         test=archive,
-        caps=proposal.caps,
+        caps=CAPS,
         licence=Licence(name="ICBM 152", citation="Fonov et al. 2009"),
         data_becomes_public=True,
     )
@@ -226,14 +256,15 @@ def measure(folder: Path, out: Path, seeds: int) -> list[Measured]:
         for path, seed in zip(folders, SET_SEEDS, strict=True):
             write_brain_set(path, dims, seed)
     plans = [
-        (dims, norm, precision, seed)
-        for dims, norm in NETWORKS
-        for precision in PRECISIONS
+        (name, network, precision, seed)
         for seed in range(seeds)
+        for precision in PRECISIONS
+        for name, network in networks().items()
     ]
     found = [Measured.parse(line) for line in out.read_bytes().splitlines()] if out.exists() else []
-    for dims, norm, precision, seed in track(plans, "train, repeat, forge"):
-        place, spec = folder / f"{dims}D-{norm}-{precision}-{seed}", brain_spec(dims, norm)
+    for name, network, precision, seed in track(plans, "train, repeat, forge"):
+        dims = 3 if "-3d-" in name else 2
+        place, spec = folder / f"{name}-{precision}-{seed}", brain_spec(dims, network)
         if any(one.training == place.name for one in found):
             continue
         run = Run(
@@ -248,10 +279,11 @@ def measure(folder: Path, out: Path, seeds: int) -> list[Measured]:
         here = []
         for one in Stage(place, spec, (data[dims][0], data[dims][1]), run).measure():
             here.append(one)
-            print(one.told())
+            print(one.told(), flush=True)
         with out.open("a", encoding="utf-8") as file:
             file.write("".join(one.line() + "\n" for one in here))
         found += here
+        shutil.rmtree(place)
     return found
 
 
@@ -261,19 +293,34 @@ def summary(found: list[Measured]) -> dict[str, Any]:
     for precision in PRECISIONS:
         for steps in MARKS:
             here = [one for one in found if (one.precision, one.steps) == (precision, steps)]
-            honest = [one for one in here if one.kind in HONEST]
-            forged = [one for one in here if one.kind in ATTACKS]
-            report[f"{precision}, {steps} steps"] = {
-                "bound": deviation_bound_ppb(steps) / 1e9,
-                "honest": len(honest),
-                "honest_exact": sum(one.ppb == 0 for one in honest),
-                "honest_max": max(one.ppb for one in honest) / 1e9,
-                "false_rejects": sum(not one.accepted for one in honest),
-                "forged": len(forged),
-                "forged_min": min(one.ppb for one in forged) / 1e9,
-                "attacks_accepted": sum(one.accepted for one in forged),
-            }
+            if here:
+                report[f"{precision}, {steps} steps"] = rates(here, steps)
     return report
+
+
+def rates(found: list[Measured], steps: int) -> dict[str, Any]:
+    """The figures of those measurements, all after ``steps``."""
+    honest = [one for one in found if one.kind in HONEST]
+    forged = [one for one in found if one.kind in ATTACKS]
+    return {
+        "bound": deviation_bound_ppb(steps) / 1e9,
+        "honest": len(honest),
+        "honest_exact": sum(one.ppb == 0 for one in honest),
+        "honest_max": max(one.ppb for one in honest) / 1e9,
+        "false_rejects": sum(not one.accepted for one in honest),
+        "forged": len(forged),
+        "forged_min": min(one.ppb for one in forged) / 1e9,
+        "attacks_accepted": sum(one.accepted for one in forged),
+    }
+
+
+def by_training(found: list[Measured]) -> dict[str, Any]:
+    """The figures of each network and precision, over all its seeds, after 50 steps."""
+    groups: dict[str, list[Measured]] = {}
+    for one in found:
+        if one.steps == STEPS:
+            groups.setdefault(one.training.rpartition("-")[0], []).append(one)
+    return {name: rates(group, STEPS) for name, group in groups.items()}
 
 
 def main() -> None:
@@ -292,6 +339,8 @@ def main() -> None:
     for kind in (*HONEST, *ATTACKS):
         for precision in PRECISIONS:
             ppb = [one.ppb for one in found if (one.kind, one.precision) == (kind, precision)]
+            if not ppb:
+                continue
             low, high = min(ppb) / 1e9, max(ppb) / 1e9
             print(f"{kind:24} {precision:9} n={len(ppb):3}  {low:.2e} to {high:.2e}")
     document = {
@@ -299,6 +348,7 @@ def main() -> None:
         "software": describe_software(),
         "device": describe_device(torch.device("cpu"), 1),
         "rates": summary(found),
+        "trainings": by_training(found),
     }
     print(json.dumps(document, sort_keys=True))
 

@@ -323,9 +323,10 @@ class SegmentReplay(Part):
     """One segment that was trained again, from one checkpoint (0: the start) to the next.
 
     ``exact``: every bit agrees. ``close``: within the bound for other machines. ``unlike``: not.
-    ``undecided``: no time left, or trained on what this machine cannot repeat. ``unusable``: what
-    the manifest names cannot be trained again. ``deviation_ppb``: the distance between both ends
-    in the worst layer, ``layer``, relative to how far that training moved the layer.
+    ``undecided``: no time left, trained on what this machine cannot repeat, or so sensitive to
+    rounding that two repetitions here part as far. ``unusable``: what the manifest names cannot be
+    trained again. ``deviation_ppb``: the distance between both ends in the worst layer, ``layer``,
+    relative to how far that training moved the layer.
     """
 
     begin_step: Count

@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -31,6 +31,7 @@ from pouw.ml.deviation import (
     State,
     deviation,
     deviation_bound_ppb,
+    is_as_far,
     is_possible,
 )
 from pouw.ml.device import (
@@ -117,7 +118,7 @@ def replay(request: ReplayRequest) -> ReplayAnswer:
         device = describe_device(torch_device(segment.engine), segment.engine.threads)
         sampler = _sampler(request, segment)
         with memory_limit(_memory(request.spec)):
-            finding = _compare(_train(request, segment, sampler), segment)
+            finding = _compare(request, segment, sampler)
     except _Undecided as error:
         finding = _Finding("undecided", str(error))
     except (DataError, ConfigError, OSError) as error:
@@ -220,8 +221,8 @@ def _train(request: ReplayRequest, segment: _Segment, sampler: PatchSampler) -> 
     return begin, end
 
 
-def _compare(ends: tuple[State, State], segment: _Segment) -> _Finding:
-    begin, end = ends
+def _compare(request: ReplayRequest, segment: _Segment, sampler: PatchSampler) -> _Finding:
+    begin, end = _train(request, segment, sampler)
     found = deviation(begin, end, segment.claimed)
     if found.exact:
         return _Finding("exact", deviation=found)
@@ -233,6 +234,12 @@ def _compare(ends: tuple[State, State], segment: _Segment) -> _Finding:
         return _Finding("close", f"at most {bound} ppb on another machine", found)
     if steps > BOUND_STEPS:
         return _Finding("undecided", f"{steps} steps are too many for another machine", found)
+    layout = {"channels_last": not segment.engine.channels_last}
+    other = replace(segment, engine=segment.engine.model_copy(update=layout))
+    own = deviation(begin, end, _train(request, other, sampler)[1])
+    if is_as_far(found.ppb, own.ppb):
+        apart = f"in another memory layout this machine itself ends {own.ppb} ppb apart"
+        return _Finding("undecided", f"more than {bound} ppb, but {apart}", found)
     return _Finding("unlike", f"at most {bound} ppb on another machine", found)
 
 

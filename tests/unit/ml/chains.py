@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from tiny_task import SEED, tiny_spec
 
-from pouw.documents import Provenance, Recipe
+from pouw.documents import Provenance, Recipe, TaskSpec
 from pouw.hashing import sha256
 from pouw.ml.checkpoint import CheckpointState
 from pouw.ml.device import describe_device, describe_software, make_repeatable, torch_device
@@ -37,12 +40,13 @@ class Chain:
     checkpoints: tuple[Path, ...]
     model: Path
     engine: Engine
+    spec: TaskSpec = SPEC
 
     def link(self, index: int) -> LinkRequest:
         before = sha256(self.checkpoints[index - 1].read_bytes()).hex() if index else ""
         return LinkRequest(
             id="link",
-            spec=SPEC,
+            spec=self.spec,
             link=Link(
                 path=self.checkpoints[index],
                 begin_step=index * EVERY,
@@ -56,7 +60,7 @@ class Chain:
         device = describe_device(torch_device(self.engine), self.engine.threads)
         return ReplayRequest(
             id="segment",
-            spec=SPEC,
+            spec=self.spec,
             data=self.data,
             seed=self.seed,
             recipe=self.recipe(),
@@ -70,17 +74,20 @@ class Chain:
 
     def recipe(self) -> Recipe:
         return Recipe(
-            engine=self.engine.model_dump(mode="json"), settings=SETTINGS.model_dump(mode="json")
+            engine=self.engine.model_dump(mode="json"),
+            settings=SETTINGS.model_dump(mode="json"),
         )
 
 
-def train(data: Path, out: Path, seed: str = SEED, engine: Engine = ENGINE) -> Chain:
+def train(
+    data: Path, out: Path, seed: str = SEED, engine: Engine = ENGINE, spec: TaskSpec = SPEC
+) -> Chain:
     """A real training of ``STEPS`` steps with a checkpoint every ``EVERY``."""
     out.mkdir()
     make_repeatable(torch_device(engine), engine.threads)
     word = bytes.fromhex(seed[2:])
-    learner = Learner(SPEC, word, SETTINGS, engine)
-    sampler = training_sampler(SPEC, data, word, SETTINGS)
+    learner = Learner(spec, word, SETTINGS, engine)
+    sampler = training_sampler(spec, data, word, SETTINGS)
     checkpoints: list[Path] = []
     previous = ""
     schedule = [step * 1_000_000 // STEPS for step in range(STEPS)]
@@ -97,7 +104,25 @@ def train(data: Path, out: Path, seed: str = SEED, engine: Engine = ENGINE) -> C
             )
             previous = learner.save(out / "model", path, state).hex()
             checkpoints.append(path)
-    return Chain(data, seed, tuple(checkpoints), out / "model", engine)
+    return Chain(data, seed, tuple(checkpoints), out / "model", engine, spec)
+
+
+def train_with_plain_kernels(data: Path, out: Path, engine: Engine, spec: TaskSpec) -> Chain:
+    """The same on what stands for another machine: kernels without vector instructions."""
+    script = (
+        "import sys; from pathlib import Path; import chains; "
+        "chains.train(Path(sys.argv[1]), Path(sys.argv[2]), "
+        "engine=chains.Engine.parse(sys.argv[3]), spec=chains.TaskSpec.parse(sys.argv[4].encode()))"
+    )
+    plain = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    subprocess.run(
+        [sys.executable, "-c", script, data, out, engine.line(), spec.encode()],
+        env={**os.environ, **plain, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+    steps = range(EVERY, STEPS + 1, EVERY)
+    checkpoints = tuple(out / f"checkpoint-{step}" for step in steps)
+    return Chain(data, SEED, checkpoints, out / "model", engine, spec)
 
 
 def tensors_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

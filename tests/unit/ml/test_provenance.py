@@ -18,11 +18,12 @@ from chains import (
     spliced,
     tensors_of,
     train,
+    train_with_plain_kernels,
 )
 from safetensors.torch import save
 from tiny_task import write_tiny_set
 
-from pouw.documents import Recipe
+from pouw.documents import Network, Recipe
 from pouw.ml.deviation import Deviation, deviation, deviation_bound_ppb
 from pouw.ml.provenance import check_link, replay
 from pouw.ml.replays import ReplayAnswer, max_checkpoint_bytes
@@ -77,6 +78,30 @@ def test_chain__honest_with_other_arithmetic__close(
     assert not any(answer.same_profile for answer in found)
     worst = max(answer.segment.deviation_ppb or 0 for answer in found)
     assert 0 < worst < deviation_bound_ppb(EVERY)
+
+
+def test_chain__honest_but_too_sensitive_for_another_machine__undecided_and_never_unlike(
+    data: Path, tmp_path: Path
+) -> None:
+    arguments = {
+        "spatial_dims": 2,
+        "filters": (8, 16, 32),
+        "kernels": (3,) * 6,
+        "strides": (1, 1, 2, 2, 2, 2),
+        "residual": False,
+        "norm": "instance",
+    }
+    spec = SPEC.model_copy(update={"network": Network(name="dynunet", arguments=arguments)})
+    engine = Engine(device="cpu", precision="bfloat16")
+    chain = train_with_plain_kernels(data, tmp_path / "there", engine, spec)
+    found = [replay(chain.segment(index, device=ELSEWHERE)).segment for index in range(LINKS)]
+    bound = deviation_bound_ppb(EVERY)
+    assert max(one.deviation_ppb or 0 for one in found) > bound
+    for one in found:
+        assert one.deviation_ppb is not None
+        far = one.deviation_ppb > bound
+        assert one.outcome == ("undecided" if far else "close"), one
+        assert ("this machine itself ends" in one.detail) == far
 
 
 def test_chain__same_profile_and_one_bit_off__unlike(honest: Chain, tmp_path: Path) -> None:
