@@ -209,6 +209,14 @@ class Sender:
         What is on its way before it, and it itself, is sent again meanwhile, for more where that
         is needed. TransactionLost where the time limit passes or another took its count.
         """
+        try:
+            return self._confirmed(out)
+        except ChainError:
+            with self._lock:
+                self._next_count, out.abandoned = 0, True
+            raise
+
+    def _confirmed(self, out: Outgoing) -> Receipt:
         begin = time.monotonic()
         while True:
             receipt = self._carrier.receipt_of(out)
@@ -239,8 +247,6 @@ class Sender:
             )
 
     def _lost(self, out: Outgoing) -> TransactionLost:
-        with self._lock:
-            self._next_count, out.abandoned = 0, True
         return TransactionLost(
             f"transaction 0x{out.last.digest.hex()} was sent and is not confirmed "
             f"after {self._policy.timeout_seconds:.0f} s",
