@@ -25,7 +25,7 @@ from pouw.types import Address
 
 _DEFAULT_TIP_WEI: Final = GWEI
 _TRANSFER_GAS: Final = 21_000
-_COUNT_TAKEN: Final = ("nonce too low", "underpriced", "nonce has already been used")
+_COUNT_TAKEN: Final = ("nonce too low", "oldnonce", "nonce has already been used", "replac")
 _KNOWN: Final = ("already known", "already imported", "alreadyknown", "known transaction")
 
 

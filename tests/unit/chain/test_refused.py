@@ -28,6 +28,7 @@ EAGER = Policy(timeout_seconds=5.0, patience_seconds=0.2)
 REFUSALS = [
     "tx fee (1.20 ether) exceeds the configured cap (1.00 ether)",
     "exceeds block gas limit",
+    "transaction underpriced",
     "max fee per gas less than block base fee",
     "execution reverted",
     "internal error",
@@ -191,3 +192,11 @@ def test_settle__what_an_earlier_process_sent_first_is_refused__the_second_comes
     assert restarted.transact(Call("next", NOBODY, b"", 10)).succeeded
     assert received(node) == 11
     assert outbox.kept() == []
+
+
+def test_send__the_node_wants_more_for_gas__says_so(node: Endpoint, relay: Relay) -> None:
+    endpoint = Endpoint.connect(relay.url)
+    relay.refusal = "transaction underpriced: gas tip cap 1, minimum needed 2"
+    with pytest.raises(ChainError, match="transaction underpriced"):
+        Sender(endpoint, ACCOUNT).send(CHEAP)
+    endpoint.close()
