@@ -194,6 +194,10 @@ class Sender:
         block = self.endpoint.block(last.block_number)
         return as_bytes(block.get("hash"), wrong, 32) != last.block_hash
 
+    def gas_wei(self, gas: int) -> int:
+        """The most that so much gas would cost in a transaction that is sent now."""
+        return gas * self._carrier.fees().most_wei
+
     def receipt(self, digest: bytes) -> Receipt | None:
         """The receipt of a transaction that is in a block, confirmed or not."""
         return self._carrier.receipt(digest)
