@@ -220,18 +220,25 @@ class Miner:
                     )
             case Step.SCORE if mine.committed:
                 self._measure(view, mine.committed)
+                self._settle(mine)
             case Step.REVEAL if live and task and mine.committed and mine.claim_ppm is not None:
                 spec = self._trainer.spec(task)
                 self._submissions.reveal(live.number, spec, mine.committed, mine.claim_ppm)
-            case Step.RECLAIM:
-                for number in mine.unsettled:
-                    self._submissions.reclaim(number)
+                self._settle(mine)
+            case Step.RECLAIM | Step.WITHDRAW:
+                self._settle(mine)
             case Step.FINALIZE:
                 self._errands.send("close the round", arena.finalize)
             case Step.SYNC:
                 self._errands.send("sync", arena.sync)
-            case Step.WITHDRAW:
-                self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
+
+    def _settle(self, mine: Progress) -> None:
+        """Take out what lies in the arena: the bond of a reveal may have to come of it."""
+        arena = self._setup.arena
+        for number in mine.unsettled:
+            self._submissions.reclaim(number)
+        if mine.credit_wei and not mine.unsettled:
+            self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
 
     def _measure(self, view: View, submission: Submission) -> None:
         live, task = view.live, view.task
