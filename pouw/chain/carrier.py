@@ -24,6 +24,8 @@ from pouw.errors import ChainUnavailable
 from pouw.types import Address
 
 _DEFAULT_TIP_WEI: Final = GWEI
+_TRANSFER_GAS: Final = 21_000
+_COUNT_TAKEN: Final = ("nonce too low", "oldnonce", "nonce has already been used", "replac")
 _KNOWN: Final = ("already known", "already imported", "alreadyknown", "known transaction")
 
 
@@ -59,29 +61,22 @@ class Carrier:
         self._outgoing: dict[int, Outgoing] | None = None
 
     def outgoing(self) -> dict[int, Outgoing]:
-        """What was sent and is not confirmed, by count; first of all what the outbox kept."""
+        """What was sent and is not confirmed, by count; at first what the outbox kept."""
         if self._outgoing is None:
             self._outgoing = self._taken_up()
         return self._outgoing
 
     def _taken_up(self) -> dict[int, Outgoing]:
         outgoing: dict[int, Outgoing] = {}
-        used = self.count("latest") if self._outbox is not None else 0
-        for signed in self._kept():
+        kept = self._kept()
+        used, block = (self.count("latest"), self.endpoint.block_number()) if kept else (0, 0)
+        for signed in kept:
             if signed.count < used:
                 self._drop(signed)
             elif signed.count in outgoing:
                 outgoing[signed.count].variants.append(signed)
             else:
-                outgoing[signed.count] = Outgoing([signed], abandoned=True)
-        for count, out in list(outgoing.items()):
-            try:
-                self.leave(out, kept=True)
-            except EndpointRefused:
-                # It never left, or nobody has it any more, and nobody would take it now.
-                if not any(self.found(signed.digest) for signed in out.variants):
-                    for signed in outgoing.pop(count).variants:
-                        self._drop(signed)
+                outgoing[signed.count] = Outgoing([signed], block=block, abandoned=True)
         return outgoing
 
     def _kept(self) -> list[Signed]:
@@ -115,9 +110,13 @@ class Carrier:
         out.left = time.monotonic()
 
     def tend(self, outgoing: Iterable[Outgoing]) -> None:
-        """Send again what has waited for too long, the lowest count first."""
+        """Send again what has waited for too long, the lowest count first.
+
+        What nobody has and nobody takes any more is forgotten, so that its count is free again.
+        """
         now = time.monotonic()
-        due = [out for out in outgoing if now - out.left >= self.policy.patience_seconds]
+        waiting = [out for out in outgoing if out.refused is None]
+        due = [out for out in waiting if now - out.left >= self.policy.patience_seconds]
         if not due:
             return
         used = self.count("latest")
@@ -134,6 +133,7 @@ class Carrier:
                     for signed in self._kept()
                     if signed.count == out.count and signed.digest not in known
                 ]
+        self._close_gap()
 
     def _offer(self, out: Outgoing) -> None:
         """Send it again: for more where a block came since it left and did not take it."""
@@ -144,9 +144,41 @@ class Carrier:
             out.variants.append(out.last.again(self.account, fees))
         try:
             self.leave(out, kept=fees is None)
-        except EndpointRefused:
-            # A variant with more is there already, or one is included: the receipts decide.
+        except EndpointRefused as error:
             out.left = time.monotonic()
+            # A variant with more may be there, or one included: the receipts decide then. One node
+            # behind an endpoint may know of that what another does not.
+            if not says_count_taken(error) and self._is_nowhere(out):
+                self.forget(out)
+                out.refused = error
+
+    def _is_nowhere(self, out: Outgoing) -> bool:
+        """Whether the endpoint has no variant of it, nor anything else of its count."""
+        free = self.count("pending") <= out.count
+        return free and not any(self.found(signed.digest) for signed in out.variants)
+
+    def _close_gap(self) -> None:
+        """Use the lowest count that nobody has where others wait behind it, in vain otherwise.
+
+        By a transfer of nothing: one of those sent again with that count could come twice.
+        """
+        free = self.count("pending")
+        waiting = [count for count in self.outgoing() if count >= free]
+        if free >= min(waiting, default=free):
+            return
+        form: dict[str, Any] = {
+            "type": 2,
+            "chainId": self.endpoint.chain_id(),
+            "nonce": free,
+            "gas": _TRANSFER_GAS,
+            "to": self.address,
+        }
+        empty = Outgoing([Signed.sign(self.account, form, self.fees())], abandoned=True)
+        self.outgoing()[free] = empty
+        try:
+            self.leave(empty)
+        except EndpointRefused:
+            self.forget(empty)
 
     def receipt_of(self, out: Outgoing) -> Receipt | None:
         """The receipt of whichever variant is in a block, confirmed or not."""
@@ -202,6 +234,11 @@ class Carrier:
         except EndpointRefused:
             tip = _DEFAULT_TIP_WEI
         return Fees.offer(base, tip, self.policy.max_fee_wei)
+
+
+def says_count_taken(error: EndpointRefused) -> bool:
+    """Whether a transaction is refused for another of its count, that waits or is included."""
+    return any(words in error.message.lower() for words in _COUNT_TAKEN)
 
 
 def _receipt(answer: Any, digest: bytes, wrong: ChainUnavailable) -> Receipt:

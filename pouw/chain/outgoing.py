@@ -17,6 +17,7 @@ from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 
 from pouw.chain.fees import GWEI, Fees
+from pouw.chain.rpc import EndpointRefused
 from pouw.hashing import keccak
 from pouw.types import Address
 
@@ -100,7 +101,7 @@ class Outgoing:
 
     The last one left at ``left`` (monotonic seconds), when ``block`` was the latest.
     ``abandoned``: nobody waits for it, as after a crash. ``taken``: since when the chain is known
-    to have used the count.
+    to have used the count. ``refused``: why it was given up, where nobody has it any more.
     """
 
     variants: list[Signed]
@@ -108,6 +109,7 @@ class Outgoing:
     block: int = 0
     abandoned: bool = False
     taken: float | None = None
+    refused: EndpointRefused | None = None
 
     @property
     def last(self) -> Signed:

@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from eth_utils import to_checksum_address
 
 from pouw.chain.abi import reverted
-from pouw.chain.carrier import Carrier, Receipt
+from pouw.chain.carrier import Carrier, Receipt, says_count_taken
 from pouw.chain.fees import GWEI
 from pouw.chain.outgoing import Outbox, Outgoing, Policy, Signed
 from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, as_bytes, tag
@@ -29,7 +29,6 @@ _SPARE_GAS: Final = 30_000  # a slot that somebody else's transaction clears mea
 _ATTEMPTS: Final = 8
 _POLL_SECONDS: Final = 0.25
 _LAG_SECONDS: Final = 15.0  # by which one node behind an endpoint may know less than another
-_COUNT_TAKEN: Final = ("nonce too low", "underpriced", "nonce has already been used")
 _USUAL: Final = Policy()
 
 
@@ -118,8 +117,8 @@ class Sender:
         for out in left:
             try:
                 self.wait(out)
-            except TransactionLost:
-                if out.taken is None:
+            except ChainError:
+                if self._carrier.outgoing().get(out.count) is out:  # it may still come
                     raise
         begin = time.monotonic()
         while self._carrier.count("pending") > self._carrier.count("latest"):
@@ -138,7 +137,7 @@ class Sender:
         """
         with self._lock:
             outgoing = self._carrier.outgoing()
-            self._carrier.tend(outgoing.values())
+            self._tend(list(outgoing.values()))
             for out in list(outgoing.values()):
                 if out.abandoned and out.last.purpose == what.purpose:
                     out.abandoned = False
@@ -164,7 +163,7 @@ class Sender:
             self._carrier.leave(out)
         except EndpointRefused as error:
             self._carrier.forget(out)
-            if not any(words in error.message.lower() for words in _COUNT_TAKEN):
+            if not says_count_taken(error):
                 raise self._refusal(error) from error
             self._next_count = 0
             return None
@@ -195,6 +194,10 @@ class Sender:
         block = self.endpoint.block(last.block_number)
         return as_bytes(block.get("hash"), wrong, 32) != last.block_hash
 
+    def gas_wei(self, gas: int) -> int:
+        """The most that so much gas would cost in a transaction that is sent now."""
+        return gas * self._carrier.fees().most_wei
+
     def receipt(self, digest: bytes) -> Receipt | None:
         """The receipt of a transaction that is in a block, confirmed or not."""
         return self._carrier.receipt(digest)
@@ -207,8 +210,17 @@ class Sender:
         """The receipt of whichever variant was included, once it has enough confirmations.
 
         What is on its way before it, and it itself, is sent again meanwhile, for more where that
-        is needed. TransactionLost where the time limit passes or another took its count.
+        is needed. TransactionLost where the time limit passes or another took its count, ChainError
+        where it is nowhere any more and refused.
         """
+        try:
+            return self._confirmed(out)
+        except ChainError:
+            with self._lock:
+                self._next_count, out.abandoned = 0, True
+            raise
+
+    def _confirmed(self, out: Outgoing) -> Receipt:
         begin = time.monotonic()
         while True:
             receipt = self._carrier.receipt_of(out)
@@ -218,18 +230,24 @@ class Sender:
                     self._included = receipt
                 return receipt
             if receipt is None:
-                self._tend(out)
+                self._tend_until(out)
             if time.monotonic() - begin > self._policy.timeout_seconds:
                 raise self._lost(out)
             time.sleep(_POLL_SECONDS)
 
-    def _tend(self, out: Outgoing) -> None:
+    def _tend(self, outgoing: list[Outgoing]) -> None:
+        """Send again what waits for too long."""
+        self._carrier.tend(outgoing)
+        if any(out.refused for out in outgoing):
+            self._next_count = 0  # the count of what was given up is the next one
+
+    def _tend_until(self, out: Outgoing) -> None:
         """Send again what waits for too long: ``out`` and what must be included before it."""
         with self._lock:
-            before = [
-                one for one in self._carrier.outgoing().values() if one.last.count < out.last.count
-            ]
-            self._carrier.tend([*before, out])
+            before = [one for one in self._carrier.outgoing().values() if one.count < out.count]
+            self._tend([*before, out])
+        if out.refused is not None:
+            raise self._refusal(out.refused) from out.refused
         if out.taken is not None and time.monotonic() - out.taken > _LAG_SECONDS:
             with self._lock:
                 self._carrier.forget(out)
@@ -239,8 +257,6 @@ class Sender:
             )
 
     def _lost(self, out: Outgoing) -> TransactionLost:
-        with self._lock:
-            self._next_count, out.abandoned = 0, True
         return TransactionLost(
             f"transaction 0x{out.last.digest.hex()} was sent and is not confirmed "
             f"after {self._policy.timeout_seconds:.0f} s",

@@ -24,15 +24,16 @@ def check_reward(arena: ArenaClient, reward_wei: int) -> None:
         )
 
 
-def check_means(arena: ArenaClient, money: int) -> None:
+def check_means(arena: ArenaClient, money: int, gas: int) -> None:
     """ConfigError where the arena's account has no ``money`` (smallest unit of its asset) and gas.
 
-    What gas will cost is not known here: some ether has to be left for it.
+    ``gas`` at the price that would be offered now: what it will cost then is not known.
     """
     address, asset = arena.sender.address, arena.parameters().asset
     ether = arena.endpoint.quantity("eth_getBalance", address, "latest")
+    gas_wei = arena.sender.gas_wei(gas)
     if asset == ZERO_ADDRESS:
-        if ether <= money:
+        if ether < money + gas_wei:
             raise ConfigError(
                 f"{address} needs {amount(arena, money)} plus gas, has {_ether(ether)} ether",
                 hint="send it some ether",
@@ -40,7 +41,7 @@ def check_means(arena: ArenaClient, money: int) -> None:
         return
     message = {"to": asset, "data": "0x" + (_BALANCE_OF + encode(["address"], [address])).hex()}
     owned = int.from_bytes(call(arena.endpoint, message)[:32], "big")
-    if owned < money or not ether:
+    if owned < money or ether < gas_wei:
         raise ConfigError(
             f"{address} needs {amount(arena, money)} and ether for gas, "
             f"has {amount(arena, owned)} and {_ether(ether)} ether",

@@ -19,6 +19,7 @@ from pouw.roles.view import View, read_view
 from pouw.types import EntryState, RoundNumber
 
 PATIENCE_SECONDS = 15
+ROUND_GAS = 400_000  # of a few commitments and the reveal
 COLLAPSE_PPM = 100_000  # of validation Dice below the best: training went astray
 
 __all__ = ["Miner", "MinerOptions", "Progress", "Step", "choose_snapshot", "decide"]
@@ -116,7 +117,8 @@ class Miner:
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
         self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
-        self._look_at_means()
+        self._means_seen_in: RoundNumber | None = None
+        self._look_at_means(owed_wei=0)
 
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
@@ -151,11 +153,11 @@ class Miner:
         """What to claim for a model that this machine measured at ``measured_ppm``."""
         return max(0, measured_ppm - self._options.margin_ppm)
 
-    def _look_at_means(self) -> None:
+    def _look_at_means(self, owed_wei: int) -> None:
         """Warn while there is time: the bond is due with the reveal, after all the training."""
         arena = self._setup.arena
         try:
-            check_means(arena, arena.parameters().miner_bond)
+            check_means(arena, max(0, arena.parameters().miner_bond - owed_wei), ROUND_GAS)
         except ConfigError as error:
             self._setup.warn(f"cannot leave the miner's bond: {error}", hint=error.hint)
 
@@ -203,6 +205,10 @@ class Miner:
                 self._trainer.prefetch(view.selected, view.opens)
                 self._scoring.warm()
             case Step.TRAIN | Step.COMMIT if live and task:
+                if self._means_seen_in != live.number:
+                    owed_wei = len(mine.unsettled) * view.parameters.miner_bond + mine.credit_wei
+                    self._look_at_means(owed_wei)
+                    self._means_seen_in = live.number
                 self._trainer.train(view, self._feed.round(live.number).data_key)
                 if mine.better:
                     self._submissions.commit(
@@ -214,18 +220,25 @@ class Miner:
                     )
             case Step.SCORE if mine.committed:
                 self._measure(view, mine.committed)
+                self._settle(mine)
             case Step.REVEAL if live and task and mine.committed and mine.claim_ppm is not None:
                 spec = self._trainer.spec(task)
                 self._submissions.reveal(live.number, spec, mine.committed, mine.claim_ppm)
-            case Step.RECLAIM:
-                for number in mine.unsettled:
-                    self._submissions.reclaim(number)
+                self._settle(mine)
+            case Step.RECLAIM | Step.WITHDRAW:
+                self._settle(mine)
             case Step.FINALIZE:
                 self._errands.send("close the round", arena.finalize)
             case Step.SYNC:
                 self._errands.send("sync", arena.sync)
-            case Step.WITHDRAW:
-                self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
+
+    def _settle(self, mine: Progress) -> None:
+        """Take out what lies in the arena: the bond of a reveal may have to come of it."""
+        arena = self._setup.arena
+        for number in mine.unsettled:
+            self._submissions.reclaim(number)
+        if mine.credit_wei and not mine.unsettled:
+            self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
 
     def _measure(self, view: View, submission: Submission) -> None:
         live, task = view.live, view.task

@@ -19,6 +19,8 @@ from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.sealing import new_test_key
 from pouw.types import Address, Task, TaskId
 
+PUBLISH_GAS = 600_000  # that of a pool to settle included
+
 
 class Publication:
     """Publishes tasks for one account; what it must remember is in the journal."""
@@ -53,7 +55,8 @@ class Publication:
             if task_id is not None:
                 return task_id
             _refuse_twice(request, wanted, waiting)
-        check_means(arena, request.reward_wei + arena.parameters().bond_of(request.reward_wei))
+        escrow_wei = request.reward_wei + arena.parameters().bond_of(request.reward_wei)
+        check_means(arena, escrow_wei, PUBLISH_GAS)
         draft = self._draft_for(request, wanted or request_digest(request, arena, say), lost, say)
         say("publish", 0, 1)
         self._drafts.mark_sent(draft)

@@ -129,6 +129,22 @@ def test_send__several_in_one_block__each_has_its_own_count(devnet: Devnet) -> N
     endpoint.close()
 
 
+def test_send__the_chain_was_gone_while_it_was_waited_for__is_not_sent_twice(
+    tmp_path: Path,
+) -> None:
+    with Devnet(tmp_path / "chain", port=0) as devnet:
+        port = devnet.port
+        endpoint = Endpoint.connect(devnet.url)
+        sender = Sender(endpoint, dev_account(1))
+        sent = sender.send(TRANSFER)
+    with pytest.raises(ChainUnavailable):
+        sender.wait(sent)
+    with Devnet(tmp_path / "chain", port=port):
+        assert sender.transact(TRANSFER).transaction_hash == sent.last.digest
+        assert endpoint.quantity("eth_getBalance", NOBODY, "latest") == 1
+    endpoint.close()
+
+
 def test_transact__included_and_failed__says_why(clients: list[ArenaClient]) -> None:
     sender = clients[3].sender
     forced = _Forced(sender.endpoint, sender.account)

@@ -6,17 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from one_round import LATER, ROUND, WINNER, Stage
+from one_round import (
+    ETHER,
+    LATER,
+    PARAMETERS,
+    PUBLISHER,
+    ROUND,
+    SALT,
+    TEST_KEY,
+    WINNER,
+    Stage,
+)
+from tiny_task import tiny_spec
 
 from pouw.chain.rpc import Endpoint
+from pouw.hashing import data_key_of, key_hash_of
 from pouw.journal import Journal
 from pouw.roles.base import Notice, Setup
 from pouw.roles.miner import Miner, MinerOptions
 from pouw.roles.submission import REVEALS
 from pouw.storage.local import LocalStore
-from pouw.types import EntryState, Verdict
+from pouw.types import EntryState, RoundNumber, Verdict
 
 CONFIRMATIONS = 3
+NEXT = RoundNumber(2)
 
 
 class World:
@@ -110,3 +123,35 @@ def test_reclaim__round_is_closed_in_a_block_to_be_confirmed__is_sent(world: Wor
     )
     assert world.steps(1) == ["reclaim the bond"]
     assert world.journal.get(REVEALS, str(ROUND)) is False
+
+
+def test_miner__has_to_reveal_and_a_bond_lies_in_a_closed_round__takes_it_out_beside(
+    anvil_url: str, tmp_path: Path
+) -> None:
+    """What was left with one reveal may be all there is for the next."""
+    endpoint, spec = Endpoint.connect(anvil_url), tiny_spec()
+    stage = Stage(endpoint, spec.digest())
+    publisher, arena = stage.clients[PUBLISHER], stage.clients[LATER]
+    publisher.publish(spec.digest(), key_hash_of(TEST_KEY), 1, ETHER // 2)
+    stage.play({LATER: 900_000}, Verdict.NO_TRUE_CLAIM)
+    publisher.release_data_key(data_key_of(TEST_KEY))
+    commitment = arena.commitment_of(NEXT, arena.sender.address, b"m" * 32, SALT)
+    arena.commit(NEXT, commitment)
+    stage.wait(PARAMETERS.phase1)
+    publisher.open_test(TEST_KEY)
+    store = LocalStore(tmp_path / "store")
+    store.put_bytes(spec.encode())
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        setup = Setup(arena, store, tmp_path, journal, 1, 0, print)
+        record = {"manifest": (b"m" * 32).hex(), "salt": SALT.hex(), "step": 1, "model": "m"}
+        journal.put("commitments", f"{NEXT}/{commitment[:22].hex()}", record)
+        journal.put("scores", str(NEXT), 900_000)
+        journal.put(REVEALS, str(ROUND), False)
+        miner = Miner(setup, MinerOptions(), inline=True)
+        steps = [miner.run_once().doing for _ in range(2)]
+        miner.close()
+
+    assert steps == ["reveal", "reveal"]
+    assert arena.entry(ROUND, arena.sender.address).state is EntryState.RECLAIMED
+    assert arena.credit(arena.sender.address) == 0
+    endpoint.close()
