@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pouw.documents import Judged
+from pouw.documents import Judged, TaskSpec
 from pouw.errors import ProcessError
 from pouw.events import Revealed
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
@@ -40,7 +40,7 @@ class Judging:
         self._openings = openings
         self._provenance = provenance
         self._keeper = Keeper(setup, errands)
-        self._asked: Revealed | None = None
+        self._asked: tuple[Revealed, Opened] | None = None
         self._crashes: dict[Revealed, int] = {}
         self._candidates: Candidates | None = None
 
@@ -94,7 +94,7 @@ class Judging:
                 self._record(number, event, found)
             elif found is not None:
                 if not self._scoring.busy:
-                    self._asked = event
+                    self._asked = (event, opened)
                     self._scoring.ask(
                         ScoringRequest(
                             id=_key(number, event),
@@ -148,31 +148,34 @@ class Judging:
             self._candidates = None
 
     def _take_answer(self, number: RoundNumber) -> None:
-        event = self._asked
-        if event is not None and event.round != number:
+        if self._asked is not None and self._is_past(number, *self._asked):
             self._scoring.cancel()
         try:
-            answer = self._scoring.answer()
+            answer: ScoringAnswer | ProcessError | None = self._scoring.answer()
         except ProcessError as error:
-            self._asked = None
-            if event is not None:
-                self._crashed(event, error)
+            answer = error
+        if answer is None or self._asked is None:
             return
-        if answer is None or event is None:
+        (event, opened), self._asked = self._asked, None
+        # Its files may have been let go of while they were looked at, which is nobody's fault.
+        if self._is_past(number, event, opened):
             return
-        self._asked = None
-        if answer.reason in ("score", "bound", "caps", "model"):
-            self._scored(event, _from_answer(event, answer))
+        if isinstance(answer, ProcessError):
+            self._crashed(event, answer)
+        elif answer.reason in ("score", "bound", "caps", "model"):
+            self._scored(event, opened.spec, _from_answer(event, answer))
         elif answer.reason == "data":
             self._openings.refuse(event.round, answer.detail)
-        elif event.round == number:
+        else:
             self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
 
-    def _scored(self, event: Revealed, judged: Judged) -> None:
+    def _is_past(self, number: RoundNumber, event: Revealed, opened: Opened) -> bool:
+        """Whether that is of another round, or of this one before it was closed for a while."""
+        return event.round != number or self._openings.of(number) is not opened
+
+    def _scored(self, event: Revealed, spec: TaskSpec, judged: Judged) -> None:
         """Where checkpoints are due, a claim that holds by its score is true once they hold."""
-        opened = self._openings.of(event.round)
-        assert opened is not None
-        if judged.true_claim and opened.spec.provenance.policy != "none":
+        if judged.true_claim and spec.provenance.policy != "none":
             self._setup.journal.put(MEASURED, _key(event.round, event), judged.model_dump_json())
         else:
             self._record(event.round, event, judged)

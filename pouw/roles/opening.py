@@ -59,6 +59,14 @@ class Openings:
         self._invalid[number] = reason
         self.setup.warn(f"the test set of round {number} is unusable: {reason}")
 
+    def forget(self, live: RoundNumber | None) -> None:
+        """Open anew what is asked for of other rounds than the ``live`` one.
+
+        They may come back: a reorganisation takes back what closed a round.
+        """
+        for number in [number for number in self._opened if number != live]:
+            del self._opened[number]
+
     def open(self, number: RoundNumber, task: Task, events: RoundEvents) -> None:
         """Open spec and both archives; what the publisher sealed wrongly makes the task invalid."""
         data_key, test_key = events.data_key, events.test_key

@@ -39,6 +39,7 @@ class Oracle:
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._address: Address = setup.arena.sender.address
         self._tidied: tuple[int, bool] | None = None
+        self._seen: View
         self._provenance = Provenance(setup)
         self._keeper = Keeper(setup, errands)
         self._openings = Openings(setup, errands, self._provenance)
@@ -127,23 +128,26 @@ class Oracle:
 
     def _tidy(self, view: View) -> None:
         """Let go of what past rounds were judged on: opened archives, and weights fetched ahead."""
+        self._seen = view
         moment = (view.state.rounds, view.state.live)
         if moment == self._tidied:
             return
         self._tidied = moment
-        needed = [task for task in (view.task if view.live else None, view.selected) if task]
-        tasks = {str(task.task_id) for task in needed}
-        rounds = {str(view.live.number)} if view.live else set()
         self._judging.end_round(view.live.number if view.live else None)
-        home = self._setup.home
+        self._errands.prepare("let go of past rounds", self._let_go)
 
-        def tidy() -> None:
-            for folder, kept in ((home / "tasks", tasks), (home / "models", rounds)):
-                for old in folder.glob("*"):
-                    if old.name not in kept:
-                        shutil.rmtree(old, ignore_errors=True)
-
-        self._errands.prepare("let go of past rounds", tidy)
+    def _let_go(self) -> None:
+        # What is needed now, not when it was asked for: a past round may be live again.
+        seen, home = self._seen, self._setup.home
+        live, selected = seen.live, seen.selected
+        needed = [task for task in (seen.task if live else None, selected) if task]
+        tasks = {str(task.task_id) for task in needed}
+        rounds = {str(live.number)} if live else set[str]()
+        self._openings.forget(live.number if live else None)
+        for folder, kept in ((home / "tasks", tasks), (home / "models", rounds)):
+            for old in folder.glob("*"):
+                if old.name not in kept:
+                    shutil.rmtree(old, ignore_errors=True)
 
     def _replays(
         self, number: RoundNumber, at: Deadlines, now: int, outcome: Judgement
