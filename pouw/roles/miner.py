@@ -208,14 +208,14 @@ class Miner:
                     self._submissions.commit(
                         live.number,
                         task,
-                        self._trainer.spec(task),
+                        self._trainer.data.spec(task),
                         self._trainer.out(live.number),
                         mine.better,
                     )
             case Step.SCORE if mine.committed:
                 self._measure(view, mine.committed)
             case Step.REVEAL if live and task and mine.committed and mine.claim_ppm is not None:
-                spec = self._trainer.spec(task)
+                spec = self._trainer.data.spec(task)
                 self._submissions.reveal(live.number, spec, mine.committed, mine.claim_ppm)
             case Step.RECLAIM:
                 for number in mine.unsettled:
@@ -235,7 +235,7 @@ class Miner:
         if key is None:
             return
         self._scoring.warm()
-        data = self._trainer.opened(task, "test", key)
+        data = self._trainer.data.opened(task, "test", key)
         if data is None:
             return
         asked = f"round {live.number}"
@@ -243,7 +243,7 @@ class Miner:
             self._scoring.ask(
                 ScoringRequest(
                     id=asked,
-                    spec=self._trainer.spec(task),
+                    spec=self._trainer.data.spec(task),
                     data=data,
                     model=submission.model,
                 )

@@ -6,9 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pouw.documents import TaskSpec
 from pouw.hashing import round_seed
 from pouw.ml.planning import block_seconds, insurance_seconds, last_call_seconds
 from pouw.ml.requests import (
@@ -20,7 +18,6 @@ from pouw.ml.requests import (
     TuningRequest,
 )
 from pouw.roles.base import Errands, Setup
-from pouw.roles.content import fetch_archive, kept_spec, open_archive
 from pouw.roles.processes import (
     TrainingProcess,
     read_finished,
@@ -28,6 +25,7 @@ from pouw.roles.processes import (
     read_snapshots,
     read_tuned,
 )
+from pouw.roles.taskdata import TaskData
 from pouw.roles.view import View
 from pouw.types import Address, Deadlines, RoundNumber, Task, TaskId
 
@@ -62,15 +60,18 @@ class MinerOptions:
 
 
 class Trainer:
-    """Supervises one training process; what that one wrote is taken up after a kill."""
+    """Supervises one training process; what that one wrote is taken up after a kill.
+
+    ``data``: what the tasks are trained and measured on.
+    """
 
     def __init__(self, setup: Setup, options: MinerOptions, errands: Errands) -> None:
         self._setup = setup
         self._options = options
         self._errands = errands
+        self.data = TaskData(setup, errands)
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
-        self._specs: dict[bytes, TaskSpec] = {}
         self._trials: Counter[TaskId] = Counter()
         self._block_seconds: float | None = None
 
@@ -82,35 +83,21 @@ class Trainer:
         """The complete snapshots of a round, oldest first."""
         return read_snapshots(self.out(number))
 
-    def spec(self, task: Task) -> TaskSpec:
-        """The task's spec, fetched once: after a kill it may be nowhere else to be had."""
-        digest = task.spec_digest
-        if digest not in self._specs:
-            self._specs[digest] = kept_spec(self._setup.store, digest, self._folder(task))
-        return self._specs[digest]
-
     def prefetch(self, task: Task, opens: int) -> None:
         """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
-        folder = self._folder(task)
-
-        def fetch() -> None:
-            spec = self.spec(task)
-            for kind, archive in (("train", spec.train), ("test", spec.test)):
-                if not (folder / kind).exists():
-                    fetch_archive(self._setup.store, archive, folder)
-
-        self._errands.prepare(f"fetch the data of task {task.task_id}", fetch)
+        self.data.fetch(task)
         if self._block_seconds is None:
             self._errands.prepare("time the blocks", self._time_blocks)
         process = self._warm()
-        if self._options.trial and task.spec_digest in self._specs:
+        spec = self.data.known_spec(task)
+        if self._options.trial and spec is not None:
             tuned = self._tuned(task)
             often = self._trials[task.task_id] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):
                 self._trials[task.task_id] += 1
                 process.tune(
                     TuningRequest(
-                        spec=self._specs[task.spec_digest],
+                        spec=spec,
                         engine=self._engine(compiled=self._options.compile),
                         out=tuned,
                         stop_at_ms=opens * 1000,
@@ -127,21 +114,9 @@ class Trainer:
         if finished is not None and finished.reason != "terminated":
             return
         process = self._warm()
-        data = self.opened(task, "train", data_key)
+        data = self.data.opened(task, "train", data_key)
         if data is not None and not process.begun:
             process.begin(self._request(live.number, task, at, view.now, data_key, data))
-
-    def opened(self, task: Task, kind: Literal["train", "test"], key: bytes) -> Path | None:
-        """The opened archive; None while it is being opened, which this call asks for."""
-        folder = self._folder(task)
-        if (folder / kind).exists():
-            return folder / kind
-
-        def open_it() -> None:
-            open_archive(self._setup.store, self.spec(task), kind, key, task.key_hash, folder)
-
-        self._errands.prepare(f"open the {kind} archive of task {task.task_id}", open_it)
-        return None
 
     def ended(self, view: View) -> bool:
         """Whether the latest snapshot is to be committed, however little it has trained since.
@@ -191,7 +166,7 @@ class Trainer:
         )
 
     def _tuned(self, task: Task) -> Path:
-        return self._folder(task) / ENGINE_FILE
+        return self.data.folder(task) / ENGINE_FILE
 
     def end_after_phase1(self, view: View) -> None:
         """End a training that nothing more can come of."""
@@ -204,9 +179,6 @@ class Trainer:
         if self._process:
             self._process.end()
             self._process = None
-
-    def _folder(self, task: Task) -> Path:
-        return self._setup.home / "tasks" / str(task.task_id)
 
     def _warm(self) -> TrainingProcess:
         if self._process is not None and not self._process.alive:
@@ -241,7 +213,7 @@ class Trainer:
         if options.training_seconds is not None:
             stop = min(stop, now + options.training_seconds)
         return TrainingRequest(
-            spec=self.spec(task),
+            spec=self.data.spec(task),
             data=data,
             out=out,
             seed="0x" + round_seed(data_key, number, self._address).hex(),

@@ -83,8 +83,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_spec__started_again_and_nobody_serves_it__is_the_one_that_was_kept(bench: Bench) -> None:
     LocalStore(bench.home / "store").put_bytes(SPEC.encode())
-    assert bench.trainer().spec(TASK) == SPEC
-    assert bench.trainer(store="publisher is down").spec(TASK) == SPEC
+    assert bench.trainer().data.spec(TASK) == SPEC
+    assert bench.trainer(store="publisher is down").data.spec(TASK) == SPEC
     assert (bench.home / "tasks" / "7" / "spec.json").read_bytes() == SPEC.encode()
 
 
