@@ -122,10 +122,11 @@ class Miner:
         """Look, decide, act; safe to call at any moment and after any crash."""
         view = read_view(self._setup.arena, self._setup.confirmations)
         self._feed.poll()
+        self._trainer.follow(view)
+        self._let_go(view)
         mine = self._progress(view)
         step = decide(view, mine)
         self._act(step, view, mine)
-        self._trainer.end_after_phase1(view)
         self._submissions.tend(self._feed, view.now)
         tell_miner(self._setup, self._feed)
         boundary = view.next_boundary()
@@ -226,6 +227,10 @@ class Miner:
                 self._errands.send("sync", arena.sync)
             case Step.WITHDRAW:
                 self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
+
+    def _let_go(self, view: View) -> None:
+        needed = (view.task if view.live else None, view.selected)
+        self._trainer.data.keep_only({task.task_id for task in needed if task}, self._feed.over)
 
     def _measure(self, view: View, submission: Submission) -> None:
         live, task = view.live, view.task

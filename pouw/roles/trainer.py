@@ -29,6 +29,8 @@ from pouw.roles.taskdata import TaskData
 from pouw.roles.view import View
 from pouw.types import Address, Deadlines, RoundNumber, Task, TaskId
 
+TaskKey = tuple[TaskId, bytes]
+
 _MOST_TRIALS = 2  # of one task: a crash may be the machine's, two are the trial's
 _TIMED_BLOCKS = 20
 _USUAL_BLOCK_SECONDS = 12.0
@@ -72,7 +74,8 @@ class Trainer:
         self.data = TaskData(setup, errands)
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
-        self._trials: Counter[TaskId] = Counter()
+        self._for: TaskKey | None = None
+        self._trials: Counter[TaskKey] = Counter()
         self._block_seconds: float | None = None
 
     def out(self, number: RoundNumber) -> Path:
@@ -88,13 +91,13 @@ class Trainer:
         self.data.fetch(task)
         if self._block_seconds is None:
             self._errands.prepare("time the blocks", self._time_blocks)
-        process = self._warm()
+        process = self._warm(task)
         spec = self.data.known_spec(task)
         if self._options.trial and spec is not None:
             tuned = self._tuned(task)
-            often = self._trials[task.task_id] == _MOST_TRIALS
+            often = self._trials[_key(task)] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):
-                self._trials[task.task_id] += 1
+                self._trials[_key(task)] += 1
                 process.tune(
                     TuningRequest(
                         spec=spec,
@@ -113,8 +116,10 @@ class Trainer:
         finished = read_finished(out)
         if finished is not None and finished.reason != "terminated":
             return
-        process = self._warm()
+        process = self._warm(task)
         data = self.data.opened(task, "train", data_key)
+        if data is not None:
+            self.data.fetch(task)  # the test set's archive, if it is not here yet
         if data is not None and not process.begun:
             process.begin(self._request(live.number, task, at, view.now, data_key, data))
 
@@ -168,19 +173,25 @@ class Trainer:
     def _tuned(self, task: Task) -> Path:
         return self.data.folder(task) / ENGINE_FILE
 
-    def end_after_phase1(self, view: View) -> None:
-        """End a training that nothing more can come of."""
+    def follow(self, view: View) -> None:
+        """End the process where it works for another task than the one of now, or the next.
+
+        That one was dropped, its Phase 1 is over, or a reorganisation selected another.
+        """
         at = view.deadlines
-        if self._process and self._process.begun and (at is None or view.now >= at.t1):
+        wanted = view.task if at is not None and view.now < at.t1 else view.selected
+        if wanted is None or self._for not in (None, _key(wanted)):
             self.end()
 
     def end(self) -> None:
         """End the process; its snapshots stay."""
         if self._process:
             self._process.end()
-            self._process = None
+        self._process = self._for = None
 
-    def _warm(self) -> TrainingProcess:
+    def _warm(self, task: Task) -> TrainingProcess:
+        if self._for not in (None, _key(task)):
+            self.end()
         if self._process is not None and not self._process.alive:
             failure = self._process.failure()
             if failure:
@@ -190,6 +201,7 @@ class Trainer:
             self._process = TrainingProcess(
                 self._setup.home / "training.log", self._options.threads, self._options.processes
             )
+            self._for = _key(task)
         return self._process
 
     def _request(
@@ -224,3 +236,8 @@ class Trainer:
             snapshot_seconds=options.snapshot_seconds,
             insurance_seconds=self._insurance(),
         )
+
+
+def _key(task: Task) -> TaskKey:
+    """What tells it from all others: after a reorganisation the id may be another task's."""
+    return task.task_id, task.spec_digest
