@@ -314,7 +314,6 @@ def main(arguments: list[str]) -> int:
         nonlocal ended
         ended = True
 
-    signal.signal(signal.SIGTERM, end)
     parent = os.getppid()
     warm_up()
     settle_imports()
@@ -324,6 +323,8 @@ def main(arguments: list[str]) -> int:
             path = team.agree_on_text(path)
             if not path:
                 return 0
+            # Only now: what waits, or tries engines, has nothing to keep and ends at once.
+            signal.signal(signal.SIGTERM, end)
             request = TrainingRequest.parse(_read(Path(path)))
             if team.leads:
                 Training(request, lambda: ended or os.getppid() != parent, team).run()

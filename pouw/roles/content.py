@@ -30,6 +30,7 @@ UNUSABLE = (DocumentError, SealError, DataError, ContentMisdeclared, ContentTooL
 (`pouw.files.of_machine`): the task is invalid."""
 MAX_ARCHIVE_BYTES = 256 << 30
 MAX_ARCHIVE_FILES = 1_000_000
+_SPEC_FILE = "spec.json"
 
 
 def fetch_spec(store: Store, digest: bytes) -> TaskSpec:
@@ -43,7 +44,7 @@ def kept_spec(store: Store, digest: bytes, folder: Path) -> TaskSpec:
 
     From then on it needs no store. ContentError where it cannot be kept.
     """
-    kept = folder / "spec.json"
+    kept = folder / _SPEC_FILE
     with suppress(OSError):
         data = kept.read_bytes()
         if sha256(data) == digest:
@@ -59,6 +60,14 @@ def kept_spec(store: Store, digest: bytes, folder: Path) -> TaskSpec:
     return spec
 
 
+def holds_another(folder: Path, digest: bytes) -> bool:
+    """Whether what ``kept_spec`` left in ``folder`` is the spec of another digest."""
+    try:
+        return sha256((folder / _SPEC_FILE).read_bytes()) != digest
+    except OSError:
+        return False
+
+
 def fetch_manifest(store: Store, digest: bytes) -> Manifest:
     """The Manifest with that sha2-256 digest."""
     with _served_by("miner"):
@@ -71,6 +80,11 @@ def fetch_evidence(store: Store, digest: bytes) -> Evidence:
         return Evidence.parse(store.get_bytes(raw_cid(digest)))
 
 
+def sealed_path(archive: Archive, folder: Path) -> Path:
+    """Where in ``folder`` the sealed archive is fetched to."""
+    return folder / f"{archive.cid}.sealed"
+
+
 def fetch_archive(store: Store, archive: Archive, folder: Path) -> Path:
     """The sealed archive as a file in ``folder``, fetched once; it needs no key."""
     if archive.bytes > MAX_ARCHIVE_BYTES:
@@ -78,7 +92,7 @@ def fetch_archive(store: Store, archive: Archive, folder: Path) -> Path:
             f"the archive has {archive.bytes} bytes, at most {MAX_ARCHIVE_BYTES} are taken",
             cid=archive.cid,
         )
-    sealed = folder / f"{archive.cid}.sealed"
+    sealed = sealed_path(archive, folder)
     if not sealed.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with _served_by("publisher"):

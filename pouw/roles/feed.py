@@ -13,6 +13,7 @@ from pouw.events import (
     Reported,
     Revealed,
     RoundClosed,
+    TaskCancelled,
     TaskDropped,
     TaskPublished,
     TestOpened,
@@ -49,7 +50,8 @@ class RoundEvents:
 class Feed:
     """Events from ``from_block`` on, read once and kept; a restart reads them again.
 
-    ``first_block`` is the first that was read, ``next_block`` the first that was not.
+    ``first_block`` is the first that was read, ``next_block`` the first that was not. ``over``:
+    tasks of which nothing more comes, dropped, taken back or of a closed round.
     """
 
     def __init__(self, arena: ArenaReader, from_block: int, confirmations: int) -> None:
@@ -59,6 +61,7 @@ class Feed:
         self._rounds: dict[RoundNumber, RoundEvents] = {}
         self.published: dict[TaskId, TaskPublished] = {}
         self.dropped: set[TaskId] = set()
+        self.over: set[TaskId] = set()
 
     def poll(self) -> None:
         """Read what has been confirmed since the last call."""
@@ -83,6 +86,9 @@ class Feed:
                 self.published[event.task_id] = event
             case TaskDropped():
                 self.dropped.add(event.task_id)
+                self.over.add(event.task_id)
+            case TaskCancelled():
+                self.over.add(event.task_id)
             case DataKeyReleased():
                 self.round(event.round).task_id = event.task_id
                 self.round(event.round).data_key = event.data_key
@@ -95,7 +101,10 @@ class Feed:
             case Reported():
                 self.round(event.round).reports[event.oracle] = event
             case RoundClosed():
-                self.round(event.round).closed = event
+                ended = self.round(event.round)
+                ended.closed = event
+                if ended.task_id is not None:
+                    self.over.add(ended.task_id)
             case Reclaimed():
                 self.round(event.round).reclaimed.add(event.miner)
             case _:

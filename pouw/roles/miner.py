@@ -124,10 +124,11 @@ class Miner:
         """Look, decide, act; safe to call at any moment and after any crash."""
         view = read_view(self._setup.arena, self._setup.confirmations)
         self._feed.poll()
+        self._trainer.follow(view)
+        self._let_go(view)
         mine = self._progress(view)
         step = decide(view, mine)
         self._act(step, view, mine)
-        self._trainer.end_after_phase1(view)
         self._submissions.tend(self._feed, view.now)
         tell_miner(self._setup, self._feed)
         boundary = view.next_boundary()
@@ -214,7 +215,7 @@ class Miner:
                     self._submissions.commit(
                         live.number,
                         task,
-                        self._trainer.spec(task),
+                        self._trainer.data.spec(task),
                         self._trainer.out(live.number),
                         mine.better,
                     )
@@ -222,7 +223,7 @@ class Miner:
                 self._measure(view, mine.committed)
                 self._settle(mine)
             case Step.REVEAL if live and task and mine.committed and mine.claim_ppm is not None:
-                spec = self._trainer.spec(task)
+                spec = self._trainer.data.spec(task)
                 self._submissions.reveal(live.number, spec, mine.committed, mine.claim_ppm)
                 self._settle(mine)
             case Step.RECLAIM | Step.WITHDRAW:
@@ -240,6 +241,10 @@ class Miner:
         if mine.credit_wei and not mine.unsettled:
             self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
 
+    def _let_go(self, view: View) -> None:
+        needed = (view.task if view.live else None, view.selected)
+        self._trainer.data.keep_only({task.task_id for task in needed if task}, self._feed.over)
+
     def _measure(self, view: View, submission: Submission) -> None:
         live, task = view.live, view.task
         if live is None or task is None:
@@ -248,7 +253,7 @@ class Miner:
         if key is None:
             return
         self._scoring.warm()
-        data = self._trainer.opened(task, "test", key)
+        data = self._trainer.data.opened(task, "test", key)
         if data is None:
             return
         asked = f"round {live.number}"
@@ -256,7 +261,7 @@ class Miner:
             self._scoring.ask(
                 ScoringRequest(
                     id=asked,
-                    spec=self._trainer.spec(task),
+                    spec=self._trainer.data.spec(task),
                     data=data,
                     model=submission.model,
                 )

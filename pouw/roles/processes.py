@@ -186,6 +186,8 @@ class ScoringProcess:
 
     def warm(self) -> None:
         """Start the child, so that it has imported what it needs when there is a request."""
+        if self._asked is not None:
+            return  # a death is what the request is to be answered with
         if self._child is not None:
             if self._child.poll() is None:
                 return

@@ -6,9 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pouw.documents import TaskSpec
 from pouw.hashing import round_seed
 from pouw.ml.planning import block_seconds, insurance_seconds, last_call_seconds
 from pouw.ml.requests import (
@@ -20,7 +18,6 @@ from pouw.ml.requests import (
     TuningRequest,
 )
 from pouw.roles.base import Errands, Setup
-from pouw.roles.content import fetch_archive, kept_spec, open_archive
 from pouw.roles.processes import (
     TrainingProcess,
     read_finished,
@@ -28,8 +25,11 @@ from pouw.roles.processes import (
     read_snapshots,
     read_tuned,
 )
+from pouw.roles.taskdata import TaskData
 from pouw.roles.view import View
 from pouw.types import Address, Deadlines, RoundNumber, Task, TaskId
+
+TaskKey = tuple[TaskId, bytes]
 
 _MOST_TRIALS = 2  # of one task: a crash may be the machine's, two are the trial's
 _TIMED_BLOCKS = 20
@@ -62,16 +62,20 @@ class MinerOptions:
 
 
 class Trainer:
-    """Supervises one training process; what that one wrote is taken up after a kill."""
+    """Supervises one training process; what that one wrote is taken up after a kill.
+
+    ``data``: what the tasks are trained and measured on.
+    """
 
     def __init__(self, setup: Setup, options: MinerOptions, errands: Errands) -> None:
         self._setup = setup
         self._options = options
         self._errands = errands
+        self.data = TaskData(setup, errands)
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
-        self._specs: dict[bytes, TaskSpec] = {}
-        self._trials: Counter[TaskId] = Counter()
+        self._for: TaskKey | None = None
+        self._trials: Counter[TaskKey] = Counter()
         self._block_seconds: float | None = None
 
     def out(self, number: RoundNumber) -> Path:
@@ -82,35 +86,21 @@ class Trainer:
         """The complete snapshots of a round, oldest first."""
         return read_snapshots(self.out(number))
 
-    def spec(self, task: Task) -> TaskSpec:
-        """The task's spec, fetched once: after a kill it may be nowhere else to be had."""
-        digest = task.spec_digest
-        if digest not in self._specs:
-            self._specs[digest] = kept_spec(self._setup.store, digest, self._folder(task))
-        return self._specs[digest]
-
     def prefetch(self, task: Task, opens: int) -> None:
         """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
-        folder = self._folder(task)
-
-        def fetch() -> None:
-            spec = self.spec(task)
-            for kind, archive in (("train", spec.train), ("test", spec.test)):
-                if not (folder / kind).exists():
-                    fetch_archive(self._setup.store, archive, folder)
-
-        self._errands.prepare(f"fetch the data of task {task.task_id}", fetch)
+        self.data.fetch(task)
         if self._block_seconds is None:
             self._errands.prepare("time the blocks", self._time_blocks)
-        process = self._warm()
-        if self._options.trial and task.spec_digest in self._specs:
+        process = self._warm(task)
+        spec = self.data.known_spec(task)
+        if self._options.trial and spec is not None:
             tuned = self._tuned(task)
-            often = self._trials[task.task_id] == _MOST_TRIALS
+            often = self._trials[_key(task)] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):
-                self._trials[task.task_id] += 1
+                self._trials[_key(task)] += 1
                 process.tune(
                     TuningRequest(
-                        spec=self._specs[task.spec_digest],
+                        spec=spec,
                         engine=self._engine(compiled=self._options.compile),
                         out=tuned,
                         stop_at_ms=opens * 1000,
@@ -126,22 +116,12 @@ class Trainer:
         finished = read_finished(out)
         if finished is not None and finished.reason != "terminated":
             return
-        process = self._warm()
-        data = self.opened(task, "train", data_key)
+        process = self._warm(task)
+        data = self.data.opened(task, "train", data_key)
+        if data is not None:
+            self.data.fetch(task)  # the test set's archive, if it is not here yet
         if data is not None and not process.begun:
             process.begin(self._request(live.number, task, at, view.now, data_key, data))
-
-    def opened(self, task: Task, kind: Literal["train", "test"], key: bytes) -> Path | None:
-        """The opened archive; None while it is being opened, which this call asks for."""
-        folder = self._folder(task)
-        if (folder / kind).exists():
-            return folder / kind
-
-        def open_it() -> None:
-            open_archive(self._setup.store, self.spec(task), kind, key, task.key_hash, folder)
-
-        self._errands.prepare(f"open the {kind} archive of task {task.task_id}", open_it)
-        return None
 
     def ended(self, view: View) -> bool:
         """Whether the latest snapshot is to be committed, however little it has trained since.
@@ -191,24 +171,27 @@ class Trainer:
         )
 
     def _tuned(self, task: Task) -> Path:
-        return self._folder(task) / ENGINE_FILE
+        return self.data.folder(task) / ENGINE_FILE
 
-    def end_after_phase1(self, view: View) -> None:
-        """End a training that nothing more can come of."""
+    def follow(self, view: View) -> None:
+        """End the process where it works for another task than the one of now, or the next.
+
+        That one was dropped, its Phase 1 is over, or a reorganisation selected another.
+        """
         at = view.deadlines
-        if self._process and self._process.begun and (at is None or view.now >= at.t1):
+        wanted = view.task if at is not None and view.now < at.t1 else view.selected
+        if wanted is None or self._for not in (None, _key(wanted)):
             self.end()
 
     def end(self) -> None:
         """End the process; its snapshots stay."""
         if self._process:
             self._process.end()
-            self._process = None
+        self._process = self._for = None
 
-    def _folder(self, task: Task) -> Path:
-        return self._setup.home / "tasks" / str(task.task_id)
-
-    def _warm(self) -> TrainingProcess:
+    def _warm(self, task: Task) -> TrainingProcess:
+        if self._for not in (None, _key(task)):
+            self.end()
         if self._process is not None and not self._process.alive:
             failure = self._process.failure()
             if failure:
@@ -218,6 +201,7 @@ class Trainer:
             self._process = TrainingProcess(
                 self._setup.home / "training.log", self._options.threads, self._options.processes
             )
+            self._for = _key(task)
         return self._process
 
     def _request(
@@ -241,7 +225,7 @@ class Trainer:
         if options.training_seconds is not None:
             stop = min(stop, now + options.training_seconds)
         return TrainingRequest(
-            spec=self.spec(task),
+            spec=self.data.spec(task),
             data=data,
             out=out,
             seed="0x" + round_seed(data_key, number, self._address).hex(),
@@ -252,3 +236,8 @@ class Trainer:
             snapshot_seconds=options.snapshot_seconds,
             insurance_seconds=self._insurance(),
         )
+
+
+def _key(task: Task) -> TaskKey:
+    """What tells it from all others: after a reorganisation the id may be another task's."""
+    return task.task_id, task.spec_digest

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def rpc_url(
         with Devnet(folder / "chain", port=0, block_seconds=0) as devnet:
             yield devnet.url
         return
+    with _anvil() as url:
+        yield url
+
+
+@pytest.fixture
+def anvil_url() -> Iterator[str]:
+    with _anvil() as url:
+        yield url
+
+
+@contextmanager
+def _anvil() -> Iterator[str]:
+    """A chain of its own, which can take blocks back."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

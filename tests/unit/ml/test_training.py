@@ -18,7 +18,15 @@ from pouw.errors import ConfigError, ModelError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.augment import shaded
 from pouw.ml.learner import learning_rate
-from pouw.ml.requests import Finished, Progress, Snapshot, TrainingRequest, TrainingSettings
+from pouw.ml.requests import (
+    Engine,
+    Finished,
+    Progress,
+    Snapshot,
+    TrainingRequest,
+    TrainingSettings,
+    TuningRequest,
+)
 from pouw.ml.runfolder import RunFolder
 from pouw.ml.safefile import MAX_HEADER_BYTES
 from pouw.ml.sampling import Batch, PatchSampler, items_of
@@ -311,3 +319,20 @@ def test_training__diverged__says_so(data: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="diverged at step 7"):
         training._learner.step([batch], 0)
+
+
+def test_main__dash_and_no_request_yet__sigterm_ends_it_at_once(tmp_path: Path) -> None:
+    tuned = tmp_path / "engine.json"
+    request = TuningRequest(spec=tiny_spec(), engine=Engine(device="cpu"), out=tuned, stop_at_ms=1)
+    (tmp_path / "tune.json").write_text(request.line(), encoding="utf-8")
+    child = subprocess.Popen([sys.executable, "-m", "pouw.ml.training", "-"], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    with child.stdin:
+        child.stdin.write(f"tune {tmp_path / 'tune.json'}\n".encode())
+        child.stdin.flush()
+        wait_for(tuned.exists)
+        child.send_signal(signal.SIGTERM)
+        try:
+            assert child.wait(4) == -signal.SIGTERM
+        finally:
+            child.kill()

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tiny_task import tiny_spec
 
-from pouw.roles.processes import child_environment
+from pouw.errors import ProcessError
+from pouw.ml.requests import ScoringRequest
+from pouw.roles.processes import ScoringProcess, child_environment
 
 TAKE_AND_GIVE_BACK = """
 import resource, torch
@@ -44,3 +49,22 @@ def test_child_environment__user_chose_an_allocator__it_stays(
     environment = child_environment(2)
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "5"
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "2"
+
+
+def test_scoring__dies_and_is_warmed_up_before_its_answer_is_asked_for__says_what_ended_it(
+    tmp_path: Path,
+) -> None:
+    process = ScoringProcess(tmp_path / "scoring.log", 1, "cpu")
+    try:
+        process.ask(
+            ScoringRequest(id="m", spec=tiny_spec(), data=tmp_path, model=tmp_path / "none")
+        )
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        process.warm()
+        with pytest.raises(ProcessError, match="scoring m ended the process by SIGKILL"):
+            process.answer(timeout_seconds=10)
+        assert not process.busy
+    finally:
+        process.end()

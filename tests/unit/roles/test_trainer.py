@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from tiny_task import tiny_request, tiny_spec
 
+from pouw.documents import Archive
 from pouw.journal import Journal
-from pouw.ml.requests import ENGINE_FILE, TrainingRequest
+from pouw.ml.requests import ENGINE_FILE, TrainingRequest, TuningRequest
 from pouw.roles.base import Errands, Notice, Setup
 from pouw.roles.processes import TrainingProcess
 from pouw.roles.trainer import MinerOptions, Trainer
@@ -83,8 +85,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_spec__started_again_and_nobody_serves_it__is_the_one_that_was_kept(bench: Bench) -> None:
     LocalStore(bench.home / "store").put_bytes(SPEC.encode())
-    assert bench.trainer().spec(TASK) == SPEC
-    assert bench.trainer(store="publisher is down").spec(TASK) == SPEC
+    assert bench.trainer().data.spec(TASK) == SPEC
+    assert bench.trainer(store="publisher is down").data.spec(TASK) == SPEC
     assert (bench.home / "tasks" / "7" / "spec.json").read_bytes() == SPEC.encode()
 
 
@@ -106,6 +108,24 @@ def test_prefetch__trial_that_ends_its_process__is_asked_for_twice_and_no_more(
 
     wait_for(crashed_often)
     assert trials == 2
+
+
+def test_prefetch__id_is_another_tasks_after_a_reorganisation__gets_a_trial_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    store = LocalStore(bench.home / "store")
+    archive = Archive(cid=store.put_bytes(b"sealed"), bytes=len(b"sealed"), cases=1)
+    one, other = (tiny_spec(title=title, train=archive, test=archive) for title in ("One", "Other"))
+    trainer = bench.trainer()
+    chosen = bench.home / "tasks" / "7" / ENGINE_FILE
+    for spec in (one, other):
+        store.put_bytes(spec.encode())
+        trainer.prefetch(replace(TASK, spec_digest=spec.digest()), opens=2_000_000_000)
+        assert not chosen.exists()
+        chosen.write_text("what was chosen for this one")
+    asked = TuningRequest.parse(chosen.with_suffix(".request.json").read_text())
+    assert asked.spec == other
 
 
 def test_begin__request_is_there__is_not_written_again(
