@@ -39,7 +39,6 @@ class Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, sock: socket.socket) -> None:
         super().__init__(host, port)
         self.sock = sock
-        self.response_class = cast(Any, self._response)
 
     def send(self, data: Any) -> None:
         """Send bytes within the bound; ``sendall`` over TLS gives each record a time of its own."""
@@ -65,6 +64,9 @@ class Connection(http.client.HTTPConnection):
         self._reader = io.BufferedReader(_Received(response.fp.detach(), sock, self.bound))
         response.fp = self._reader
         return response
+
+    # Of the class: a method kept by its own object would leave it to the garbage collector.
+    response_class = cast(Any, _response)
 
 
 class Address:

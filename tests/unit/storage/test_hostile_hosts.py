@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import threading
 import time
+import weakref
 from random import Random
 
 import pytest
@@ -250,3 +252,18 @@ def test_get_block__role_has_ended__what_is_answered_at_once_still_comes() -> No
         store = GatewayStore(address)
         assert store.until(over).get_block(CID) == BLOCK
         store.close()
+
+
+def test_gateway__let_go_of_unclosed__leaves_no_connection_open() -> None:
+    with host(saying(whole(BLOCK))) as (address, _):
+        store = GatewayStore(address)
+        assert store.get_block(CID) == BLOCK
+        (connection,) = store._host._idle
+        sock = weakref.ref(connection.sock)
+        gc.disable()
+        try:
+            with pytest.warns(ResourceWarning, match="unclosed"):
+                del store, connection
+            assert sock() is None
+        finally:
+            gc.enable()
