@@ -7,16 +7,19 @@ a buffer that nobody sees before its hash was compared.
 
 from __future__ import annotations
 
+import copy
 import http.client
+import threading
 from http import HTTPStatus
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pouw import __version__
 from pouw.errors import ConfigError, ContentError, ContentNotFound
 from pouw.storage.block import cid_bytes
-from pouw.storage.host import BLOCK_SECONDS, Host
+from pouw.storage.host import BLOCK_SECONDS, Host, Request, shown
 from pouw.storage.network import NetworkStore
+from pouw.storage.wire import Address
 
 TIMEOUT_SECONDS: Final = 15.0
 _HEADERS: Final = {
@@ -39,26 +42,30 @@ class GatewayStore(NetworkStore):
         timeout_seconds: float = TIMEOUT_SECONDS,
         block_seconds: float = BLOCK_SECONDS,
     ) -> None:
-        parts = urlsplit(url)
-        host = parts.hostname
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise _not_an_address(url) from error
         if parts.scheme not in ("http", "https") or not host or parts.query:
-            raise ConfigError(
-                f"not the address of a gateway: {url!r}", hint="an address such as https://HOST"
-            )
+            raise _not_an_address(url)
         self.name = url.rstrip("/")
-        connection = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        port = parts.port
+        secure = parts.scheme == "https"
         self._prefix = parts.path.rstrip("/").removesuffix("/ipfs")
         self._host = Host(
             self.name,
-            lambda timeout: connection(host, port, timeout=timeout),
+            Address(host, port or (443 if secure else 80), secure=secure).connect,
             _HEADERS,
             timeout_seconds,
             block_seconds,
             "is the address right, and the gateway running?",
         )
+
+    def until(self, ending: threading.Event) -> Self:
+        """The same gateway, which is not waited for any longer once ``ending`` is set."""
+        store = copy.copy(self)
+        store._host = self._host.until(ending)
+        return store
 
     def get_block(self, cid: str) -> bytes:
         """The verified bytes of one block, at most 1 MiB."""
@@ -72,7 +79,7 @@ class GatewayStore(NetworkStore):
 
     def has_block(self, cid: str) -> bool:
         """Whether the gateway says that it has the block; nothing is verified."""
-        with self._host.exchange("HEAD", self._target(cid), cid) as response:
+        with self._host.exchange(Request("HEAD", self._target(cid), cid, cid)) as response:
             return response.status == HTTPStatus.OK
 
     def put_block(self, cid: str, data: bytes) -> None:
@@ -100,7 +107,7 @@ class GatewayStore(NetworkStore):
         return f"{self._prefix}/ipfs/{cid}?format=raw"
 
     def _refusal(self, cid: str, response: http.client.HTTPResponse) -> ContentError:
-        answer = f"{response.status} {response.reason}".strip()
+        answer = shown(f"{response.status} {response.reason}")
         if response.status in _ABSENT:
             return ContentNotFound(f"{self.name} does not have {cid} ({answer})", cid=cid)
         hint = None
@@ -114,3 +121,9 @@ class GatewayStore(NetworkStore):
             cid=cid,
             hint="name a folder or an IPFS daemon first: --store pouw-store,https://HOST",
         )
+
+
+def _not_an_address(url: str) -> ConfigError:
+    return ConfigError(
+        f"not the address of a gateway: {url!r}", hint="an address such as https://HOST"
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Self
 
 from pouw.errors import ContentError
 from pouw.hashing import raw_cid
@@ -23,6 +25,10 @@ class NetworkStore(ABC):
 
     def __str__(self) -> str:
         return self.name
+
+    @abstractmethod
+    def until(self, ending: threading.Event) -> Self:
+        """The same place, which is not waited for any longer once ``ending`` is set."""
 
     @abstractmethod
     def put_block(self, cid: str, data: bytes) -> None:
