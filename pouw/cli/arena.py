@@ -9,7 +9,7 @@ import click
 
 from pouw.cli.adapters import load_account, open_arena, policy_of
 from pouw.cli.options import CALLER, Call, Command, example, settings_options
-from pouw.cli.output import amount
+from pouw.cli.output import amount, duration
 from pouw.cli.values import ADDRESS, AMOUNT
 from pouw.errors import ConfigError
 from pouw.types import ZERO_ADDRESS, Address, Parameters
@@ -90,7 +90,17 @@ def deploy(
     call.output.result(
         {"arena": arena.address, "from_block": block, "chain_id": arena.chain_id},
         f"# Arena on chain {arena.chain_id}; in pouw.toml:\n"
-        f'arena = "{arena.address}"\nfrom_block = {block}',
+        f'arena = "{arena.address}"\nfrom_block = {block}\n'
+        f"# {_lengths(parameters)}",
+    )
+
+
+def _lengths(parameters: Parameters) -> str:
+    """How long an interval and a round take, which nothing can change any more."""
+    phase2 = parameters.phase2
+    return (
+        f"a task that is selected waits {duration(phase2)} for its data key, and its round takes "
+        f"{duration(parameters.phase1 + phase2)} from there"
     )
 
 

@@ -129,6 +129,23 @@ def _running(home: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def _alone(home: Path, kind: str) -> Iterator[None]:
+    """Warn where another process plays the same role from this home: each would do all of it."""
+    descriptor = os.open(home / f"running-{kind}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        click.echo(
+            f"{_clock()} warning: another process plays this role from {home} already; end one",
+            err=True,
+        )
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_running(home: Path) -> bool:
     """Whether a process drives a role of ``home`` now."""
     try:
@@ -161,7 +178,8 @@ def run_role(
     """
     speaker = _Speaker(home)
     pause, status = poll_seconds, None
-    with contextlib.closing(role), _running(home):
+    kind = type(role).__name__.lower()
+    with contextlib.closing(role), _running(home), _alone(home, kind):
         while not ending.is_set():
             begun = time.monotonic()
             try:
@@ -184,6 +202,8 @@ def run_role(
                 role.finish()
                 break
             ending.wait(max(0.05, pause - (time.monotonic() - begun)))
+    if status is not None and not once:
+        click.echo(f"{_clock()} ended; still to come: {status.next}", err=True)
     return status
 
 

@@ -139,6 +139,11 @@ def score(ppm: int | None) -> str:
     return "-" if ppm is None else f"{ppm * 10_000 // SCORE_ONE_PPM / 10_000:.4f}"
 
 
+def moment(seconds: int) -> str:
+    """A block's time as people read it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
 def duration(seconds: int) -> str:
     """Seconds in hours, minutes and seconds."""
     minutes, second = divmod(max(0, seconds), 60)

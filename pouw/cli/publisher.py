@@ -12,8 +12,9 @@ from pouw.cli.adapters import setup_for
 from pouw.cli.commands import run_command, show_status
 from pouw.cli.loop import loop_options
 from pouw.cli.options import ACTOR, Call, example, settings_options
-from pouw.cli.output import amount, is_terminal
+from pouw.cli.output import is_terminal
 from pouw.cli.output import score as shown_score
+from pouw.cli.published import published
 from pouw.cli.values import AMOUNT, SCORE
 from pouw.cli.winner import model
 from pouw.errors import ConfigError
@@ -26,6 +27,7 @@ NOTE = (
     "Training data, test set and the winner's model are public for ever once they are opened; "
     "a publisher can leak to a friend; a colluding majority of oracles pays whom it likes."
 )
+_EASY_PPM, _HARD_PPM = 50_000, 990_000
 
 
 @click.group()
@@ -112,6 +114,8 @@ def publish(
     reward = options.pop("reward")
     seconds = options.pop("training_seconds")
     call.output.notice(NOTE)
+    if not _EASY_PPM <= minimum <= _HARD_PPM:
+        call.output.notice(f"warning: {_odd(minimum)}")
     with setup_for(call.settings) as setup:
         request = PublishRequest(
             folder=folder,
@@ -128,11 +132,10 @@ def publish(
             task_id = role.publish(request, _Progress(call).say)
         finally:
             role.close()
+        document, text = published(setup, call.settings, task_id)
     call.output.result(
-        {"task": task_id, "title": title, "reward_wei": str(reward), "min_score_ppm": minimum},
-        f"task {task_id} is in the pool: {title}, {amount(reward)} for Dice "
-        f"{shown_score(minimum)} or better\nnext: keep `pouw publisher run` running, it releases "
-        "the keys",
+        {"title": title, "min_score_ppm": minimum, **document},
+        f"task {task_id}: {title}, for Dice {shown_score(minimum)} or better\n{text}",
     )
 
 
@@ -154,6 +157,12 @@ def run(call: Call, **loop: Any) -> None:
 def status(call: Call) -> None:
     """What `pouw publisher run` last said of itself, when, and whether it runs."""
     show_status(call)
+
+
+def _odd(minimum: int) -> str:
+    if minimum < _EASY_PPM:
+        return f"a minimum of {shown_score(minimum)} pays for a model that has learnt nothing"
+    return f"hardly any model reaches {shown_score(minimum)}; without one the fee is spent in vain"
 
 
 def read_recipe(path: Path) -> Proposal:

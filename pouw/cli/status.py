@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from pouw.cli.adapters import address_of_keystore, local_store, open_reader
 from pouw.cli.options import CHAIN, Call, example, settings_options
-from pouw.cli.output import amount, duration
+from pouw.cli.output import amount, duration, moment
 from pouw.cli.output import score as shown
 from pouw.errors import ContentError, DocumentError
 from pouw.types import Address, Entry, EntryState, Phase
@@ -169,13 +168,9 @@ def _duty(view: View, account: Address) -> str | None:
     if view.now >= ends:
         return None
     return (
-        f"`pouw publisher run` must keep running: it must {what} between {_moment(begins)} and "
-        f"{_moment(ends)}, or the bond is lost"
+        f"`pouw publisher run` must keep running: it must {what} between {moment(begins)} and "
+        f"{moment(ends)}, or the bond is lost"
     )
-
-
-def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _page(document: dict[str, Any]) -> RenderableType:

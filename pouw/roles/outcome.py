@@ -13,6 +13,10 @@ from pouw.roles.means import amount
 from pouw.types import ZERO_ADDRESS, Address, TaskId, Verdict, rank_key
 
 _TOLD: Final = "told"
+_NOBODY_CAME: Final = (
+    "nobody committed either: miners must be able to fetch the images, so keep `pouw store serve "
+    "--host 0.0.0.0` running and tell them its address; and the reward must be worth their time"
+)
 _PUBLISHER: Final = Address("the publisher")
 
 
@@ -53,8 +57,12 @@ def tell_publisher(setup: Setup, feed: Feed, mine: Collection[TaskId]) -> None:
             continue
         cost = amount(arena, _paid(setup, closed)[0])
         text = f"{key}, task {task_id}: {_end(closed, events)}; it cost {cost}"
-        told = setup.info if closed.verdict is Verdict.WINNER else setup.warn
-        told(text, round=closed.round, task=task_id)
+        if closed.verdict is Verdict.WINNER:
+            setup.info(text, round=closed.round, task=task_id)
+        elif events.commits:
+            setup.warn(text, round=closed.round, task=task_id)
+        else:
+            setup.warn(text, round=closed.round, task=task_id, hint=_NOBODY_CAME)
         _mark_told(setup, key)
     for task_id in sorted(feed.dropped.intersection(mine)):
         key = f"task {task_id}"

@@ -1,6 +1,6 @@
 """Two who cheat: ``python -m pouw.cli.demo.adversary over-claim|copycat`` in a role's home.
 
-The over-claimer trains for a few seconds and claims a Dice of 0.99. The copycat trains nothing: in
+The over-claimer trains for a few steps and claims a Dice of 0.99. The copycat trains nothing: in
 Phase 1 he commits to another miner's commitment, and once that miner has revealed, he tries to
 reveal the same manifest and salt as his own. They use the same client as everybody else.
 """
@@ -28,7 +28,7 @@ from pouw.types import Address, RoundNumber
 
 ATTEMPTS: Final = "attempts"
 LIE_PPM: Final = 990_000
-_BRIEFLY_SECONDS: Final = 8
+_STEPS: Final = 120  # not seconds: a busy machine may need those to begin
 
 
 class OverClaimer(Miner):
@@ -108,9 +108,7 @@ def _opened(revealed: Revealed) -> tuple[RoundNumber, bytes, int, bytes]:
 def _build(kind: str, setup: Setup) -> OverClaimer | Copycat:
     if kind == "copycat":
         return Copycat(setup)
-    options = MinerOptions(
-        training_seconds=_BRIEFLY_SECONDS, commit_margin_seconds=8, first_snapshot_seconds=5
-    )
+    options = MinerOptions(max_steps=_STEPS, commit_margin_seconds=8, first_snapshot_seconds=5)
     return OverClaimer(setup, options)
 
 

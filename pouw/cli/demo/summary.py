@@ -135,7 +135,9 @@ def failures(
         if measured <= one.baseline_ppm:
             wrong.append(f"{where}: Dice {shown(measured)}, thresholds {shown(one.baseline_ppm)}")
         if not one.liar_burned:
-            wrong.append(f"{where}: the over-claimer's bond was not burned")
+            fates = [row.fate for row in one.rows if row.miner == people.LIAR]
+            why = ": ".join(["the over-claimer's bond was not burned", *fates])
+            wrong.append(f"{where}: {why}")
         copied = next(row for row in one.rows if row.miner == people.COPYCAT)
         if copied.claim_ppm is not None or copied.paid_wei:
             wrong.append(f"{where}: the copycat revealed")

@@ -47,6 +47,39 @@ def test_run_role__once__waits_for_what_the_step_began(tmp_path: Path) -> None:
     assert role.closed
 
 
+def test_run_role__ended_by_a_signal__says_what_was_still_to_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending = Ending()
+    run_role(Counting(ending, 2), tmp_path, ending, poll_seconds=0.01, once=False)
+    assert "ended; still to come: commits end" in capsys.readouterr().err
+
+
+class Hosting(Counting):
+    """A role beside which others are played from the same home, while it takes its step."""
+
+    guests: tuple["Counting", ...] = ()
+
+    def run_once(self) -> Status:
+        for guest in self.guests:
+            run_role(guest, self.home, Ending(), poll_seconds=0.01, once=True)
+        return super().run_once()
+
+    def with_guest(self, guest: Counting, home: Path) -> "Hosting":
+        self.guests, self.home = (guest,), home
+        return self
+
+
+@pytest.mark.parametrize(("guest", "warned"), [(Hosting, True), (Counting, False)])
+def test_run_role__the_same_role_twice_from_one_home__is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], guest: type[Counting], warned: bool
+) -> None:
+    role = Hosting(Ending(), 9).with_guest(guest(Ending(), 9), tmp_path)
+    run_role(role, tmp_path, Ending(), poll_seconds=0.01, once=True)
+    said = capsys.readouterr().err
+    assert (f"another process plays this role from {tmp_path} already" in said) == warned
+
+
 def test_run_role__until_it_is_ended__closes_the_role_and_writes_its_status(tmp_path: Path) -> None:
     ending = Ending()
     role = Counting(ending, 3)

@@ -132,6 +132,25 @@ def test_publish__killed_after_it_was_sent_and_found_by_the_role__is_the_same_ta
     assert ArenaReader.open(rpc, arena).state().tasks == 1
 
 
+def test_publish__done__says_where_the_money_is_and_what_is_due(
+    arena: str, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words_for()) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["arena"], first["selected"], first["reward_wei"]) == (arena, True, str(10**18))
+    assert int(first["bond_wei"]) > 0
+    opens, closes = first["key_window"]
+    assert opens < closes
+
+    words = [word for word in words_for("scans", "--again") if word != "--json"]
+    assert main([*words[:6], "1", *words[7:]]) == 0
+    said = capsys.readouterr()
+    assert "it waits in the pool; `pouw publisher cancel 2` takes it back" in said.out
+    assert "pouw store serve" in said.out
+    assert "keep a copy" in said.out
+    assert "warning: hardly any model reaches 1.0000" in said.err
+
+
 def test_publish__same_again__is_refused_until_that_is_meant(
     arena: str, scans: Path, folder: Path, rpc: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
