@@ -92,7 +92,8 @@ class Trainer:
         self._learn_block_time()
         process = self._warm(task)
         spec = self.data.known_spec(task)
-        if self._options.trial and spec is not None:
+        # Late, only the first engine would be tried, while Phase 1 may have begun.
+        if self._options.trial and spec is not None and time.time() < opens:
             tuned = self._tuned(task)
             often = self._trials[_key(task)] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):

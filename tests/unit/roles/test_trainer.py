@@ -157,6 +157,16 @@ def test_prefetch__id_is_another_tasks_after_a_reorganisation__gets_a_trial_of_i
     assert asked.spec == other
 
 
+def test_prefetch__too_late_for_a_trial__asks_for_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    LocalStore(bench.home / "store").put_bytes(SPEC.encode())
+    bench.trainer().prefetch(TASK, opens=int(time.time()))
+    assert (bench.home / "tasks" / "7" / "spec.json").exists()
+    assert not list((bench.home / "tasks" / "7").glob("*.request.json"))
+
+
 def test_train__started_in_phase_1__keeps_back_the_time_between_blocks_of_this_chain(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
