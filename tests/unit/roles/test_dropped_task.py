@@ -22,7 +22,7 @@ from pouw.roles.base import Notice, Setup
 from pouw.roles.miner import Miner, MinerOptions
 from pouw.storage.local import LocalStore
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 TRIAL_ASKED = Path(ENGINE_FILE).with_suffix(".request.json").name
 
 
