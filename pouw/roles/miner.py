@@ -202,9 +202,8 @@ class Miner:
         match step:
             case Step.WAIT:
                 pass
-            case Step.PREFETCH if view.selected and view.opens:
-                self._trainer.prefetch(view.selected, view.opens)
-                self._scoring.warm()
+            case Step.PREFETCH:
+                self._prefetch(view)
             case Step.TRAIN | Step.COMMIT if live and task:
                 if self._means_seen_in != live.number:
                     owed_wei = len(mine.unsettled) * view.parameters.miner_bond + mine.credit_wei
@@ -228,6 +227,7 @@ class Miner:
                 self._settle(mine)
             case Step.RECLAIM | Step.WITHDRAW:
                 self._settle(mine)
+                self._prefetch(view)  # blocks may make a transaction wait, the next round does not
             case Step.FINALIZE:
                 self._errands.send("close the round", arena.finalize)
             case Step.SYNC:
@@ -240,6 +240,11 @@ class Miner:
             self._submissions.reclaim(number)
         if mine.credit_wei and not mine.unsettled:
             self._errands.send("withdraw", lambda: arena.withdraw(arena.sender.address))
+
+    def _prefetch(self, view: View) -> None:
+        if view.selected and view.opens:
+            self._trainer.prefetch(view.selected, view.opens)
+            self._scoring.warm()
 
     def _let_go(self, view: View) -> None:
         needed = (view.task if view.live else None, view.selected)

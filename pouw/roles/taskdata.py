@@ -82,6 +82,8 @@ class TaskData:
         for task_id in self._endings.keys() - needed:
             self._endings.pop(task_id).set()
         for folder in (self._setup.home / "tasks").glob("*"):
+            if not folder.name.isdecimal():
+                continue  # whatever else somebody put there
             task_id = TaskId(int(folder.name))
             if task_id in over and task_id not in needed and not self._is_busy(task_id):
                 self._errands.prepare(f"let go of task {task_id}", _letting_go(folder))

@@ -89,11 +89,11 @@ class Trainer:
     def prefetch(self, task: Task, opens: int) -> None:
         """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
         self.data.fetch(task)
-        if self._block_seconds is None:
-            self._errands.prepare("time the blocks", self._time_blocks)
+        self._learn_block_time()
         process = self._warm(task)
         spec = self.data.known_spec(task)
-        if self._options.trial and spec is not None:
+        # Late, only the first engine would be tried, while Phase 1 may have begun.
+        if self._options.trial and spec is not None and time.time() < opens:
             tuned = self._tuned(task)
             often = self._trials[_key(task)] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):
@@ -116,6 +116,7 @@ class Trainer:
         finished = read_finished(out)
         if finished is not None and finished.reason != "terminated":
             return
+        self._learn_block_time()
         process = self._warm(task)
         data = self.data.opened(task, "train", data_key)
         if data is not None:
@@ -141,6 +142,10 @@ class Trainer:
         behind = max(0.0, view.now - time.time())
         taken_ms = run.started_at_ms + snapshots[-1].milliseconds
         return taken_ms / 1000 + behind >= insured
+
+    def _learn_block_time(self) -> None:
+        if self._block_seconds is None:
+            self._errands.prepare("time the blocks", self._time_blocks)
 
     def _time_blocks(self) -> None:
         endpoint = self._setup.arena.endpoint

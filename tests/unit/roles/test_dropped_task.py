@@ -22,7 +22,7 @@ from pouw.roles.base import Notice, Setup
 from pouw.roles.miner import Miner, MinerOptions
 from pouw.storage.local import LocalStore
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 TRIAL_ASKED = Path(ENGINE_FILE).with_suffix(".request.json").name
 
 
@@ -141,12 +141,15 @@ def test_miner__restarted_while_its_task_is_dropped__lets_go_of_it_and_prepares_
     world.publish(b"third", ETHER // 8)
     world.run_until((world.task(1) / TRIAL_ASKED).exists)
     world.miner.close()
+    stray = world.home / "tasks" / ".DS_Store"
+    stray.touch()
     world.stage.clients[PUBLISHER].top_up(3, ETHER // 4)
     world.drop()
     world.miner = world.started()
     world.run_until((world.task(3) / TRIAL_ASKED).exists)
     assert not world.task(1).exists()
     assert not world.task(2).exists()
+    assert stray.exists()
 
 
 def test_miner__dropped_task_is_served_by_the_byte__the_next_one_is_fetched_meanwhile(

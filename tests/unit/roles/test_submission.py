@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,3 +156,25 @@ def test_miner__has_to_reveal_and_a_bond_lies_in_a_closed_round__takes_it_out_be
     assert arena.entry(ROUND, arena.sender.address).state is EntryState.RECLAIMED
     assert arena.credit(arena.sender.address) == 0
     endpoint.close()
+
+
+def test_miner__reclaim_waits_for_a_block__prepares_the_selected_task_meanwhile(
+    world: World,
+) -> None:
+    spec = tiny_spec()
+    world.setup.store.put_bytes(spec.encode())
+    publisher = world.stage.clients[PUBLISHER]
+    publisher.publish(spec.digest(), key_hash_of(b"k" * 32), 1, ETHER // 4)
+    world.endpoint.request("evm_setAutomine", False)
+    miner = Miner(world.setup, MinerOptions(trial=False))
+    prepared = world.setup.home / "tasks" / "2" / "spec.json"
+    try:
+        until = time.monotonic() + 20
+        while not prepared.exists():
+            assert time.monotonic() < until
+            assert miner.run_once().doing == "reclaim the bond"
+            time.sleep(0.05)
+    finally:
+        world.endpoint.request("evm_setAutomine", True)
+        world.mine(1)
+        miner.close()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from one_round import PARAMETERS
 from tiny_task import tiny_request, tiny_spec
 
 from pouw.documents import Archive
@@ -19,8 +20,18 @@ from pouw.ml.requests import ENGINE_FILE, TrainingRequest, TuningRequest
 from pouw.roles.base import Errands, Notice, Setup
 from pouw.roles.processes import TrainingProcess
 from pouw.roles.trainer import MinerOptions, Trainer
+from pouw.roles.view import View
 from pouw.storage.local import LocalStore
-from pouw.types import ZERO_ADDRESS, ZERO_WORD, RoundNumber, Task, TaskId
+from pouw.types import (
+    ZERO_ADDRESS,
+    ZERO_WORD,
+    ArenaState,
+    Round,
+    RoundNumber,
+    Task,
+    TaskId,
+    Verdict,
+)
 
 SPEC = tiny_spec()
 TASK = Task(
@@ -35,6 +46,24 @@ TASK = Task(
     below=TaskId(0),
     spec_digest=SPEC.digest(),
     key_hash=ZERO_WORD,
+)
+ROUND = Round(
+    number=RoundNumber(3),
+    task_id=TASK.task_id,
+    t0=0,
+    reveals=0,
+    opened=False,
+    challenged=False,
+    ruled=False,
+    changed=False,
+    verdict=Verdict.NONE,
+    voted=0,
+    voters=0,
+    winner=ZERO_ADDRESS,
+    challenger=ZERO_ADDRESS,
+    pool_history=ZERO_WORD,
+    evidence_digest=ZERO_WORD,
+    header=ZERO_WORD,
 )
 QUIET_CHAIN: Any = SimpleNamespace(  # of one block
     sender=SimpleNamespace(address=ZERO_ADDRESS),
@@ -51,9 +80,9 @@ class Bench:
         self._journal = journal
         self._open: list[tuple[Trainer, Errands]] = []
 
-    def trainer(self, store: str = "store") -> Trainer:
+    def trainer(self, store: str = "store", arena: Any = QUIET_CHAIN) -> Trainer:
         content = LocalStore(self.home / store)
-        setup = Setup(QUIET_CHAIN, content, self.home, self._journal, 1, 0, self._take)
+        setup = Setup(arena, content, self.home, self._journal, 1, 0, self._take)
         errands = Errands(setup, inline=True)
         self._open.append((Trainer(setup, MinerOptions(), errands), errands))
         return self._open[-1][0]
@@ -126,6 +155,45 @@ def test_prefetch__id_is_another_tasks_after_a_reorganisation__gets_a_trial_of_i
         chosen.write_text("what was chosen for this one")
     asked = TuningRequest.parse(chosen.with_suffix(".request.json").read_text())
     assert asked.spec == other
+
+
+def test_prefetch__too_late_for_a_trial__asks_for_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    LocalStore(bench.home / "store").put_bytes(SPEC.encode())
+    bench.trainer().prefetch(TASK, opens=int(time.time()))
+    assert (bench.home / "tasks" / "7" / "spec.json").exists()
+    assert not list((bench.home / "tasks" / "7").glob("*.request.json"))
+
+
+def test_train__started_in_phase_1__keeps_back_the_time_between_blocks_of_this_chain(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    LocalStore(bench.home / "store").put_bytes(SPEC.encode())
+    (bench.home / "tasks" / "7" / "train").mkdir(parents=True)
+    now, minute = int(time.time()), 60
+    slow_chain: Any = SimpleNamespace(
+        sender=QUIET_CHAIN.sender,
+        endpoint=SimpleNamespace(block_number=lambda: 9, timestamp=lambda number: number * minute),
+        parameters=lambda: PARAMETERS,
+    )
+    live = replace(ROUND, t0=now)
+    view = View(
+        now=now,
+        confirmed=now,
+        parameters=PARAMETERS,
+        state=ArenaState(1, 1, TaskId(0), 0, True),
+        selected=None,
+        round=live,
+        task=TASK,
+    )
+    trainer = bench.trainer(arena=slow_chain)
+    trainer.train(view, bytes(32))
+    saved = (trainer.out(live.number) / "request.json").read_text()
+    t1 = now + PARAMETERS.phase1
+    assert TrainingRequest.parse(saved).stop_at_ms <= (t1 - minute) * 1000
 
 
 def test_begin__request_is_there__is_not_written_again(
