@@ -30,7 +30,7 @@ _WEIGHTS: Final = ("network", "average")
 # By benchmarks/provenance.py, as is the next: no forged end was ever as near.
 _BOUND_PPB_A_STEP: Final = 6_000_000
 _LEAST_BOUND_PPB: Final = 100_000_000
-_AS_FAR: Final = 2
+_AS_FAR: Final = 3
 # |exp_avg| <= c * sqrt(exp_avg_sq) for any gradients whatever, by Cauchy and Schwarz.
 _LARGEST_RATIO: Final = (1 - BETAS[0]) / math.sqrt((1 - BETAS[1]) * (1 - BETAS[0] ** 2 / BETAS[1]))
 # Squares of smaller gradients vanish in float32; a step from them is no step.
