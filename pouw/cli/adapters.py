@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pouw.cli.homes import JOURNAL_FILE, bind_home, private_folder
 from pouw.cli.loop import print_notice
 from pouw.config import Settings, checked_address, is_folder
-from pouw.errors import ConfigError, JournalError
-from pouw.files import advice
+from pouw.errors import ConfigError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pouw.storage.local import LocalStore
     from pouw.storage.store import Store
     from pouw.types import Address
-
-JOURNAL_FILE = "journal.sqlite"
 
 
 def load_account(settings: Settings) -> LocalAccount:
@@ -105,7 +103,10 @@ def first_block(settings: Settings, arena: ArenaReader) -> int:
 
 @contextmanager
 def setup_for(settings: Settings) -> Iterator[Setup]:
-    """What a role is given; its journal is closed when the block ends."""
+    """What a role is given; its journal is closed when the block ends.
+
+    ConfigError where its home is another account's or another arena's.
+    """
     from pouw.journal import Journal
     from pouw.roles.base import Setup
     from pouw.roles.outbox import JournalOutbox
@@ -113,6 +114,7 @@ def setup_for(settings: Settings) -> Iterator[Setup]:
     home = private_folder(settings.home)
     with Journal(home / JOURNAL_FILE) as journal:
         arena = open_arena(settings, JournalOutbox(journal))
+        bind_home(home, journal, arena)
         yield Setup(
             arena=arena,
             store=role_store(settings),
@@ -201,14 +203,3 @@ def _open_place(place: str) -> Store:
     if place.startswith("ipfs:"):
         return IpfsStore(place.removeprefix("ipfs:"))
     return GatewayStore(place)
-
-
-def private_folder(path: Path) -> Path:
-    """``path`` as a folder that only its owner can read."""
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise JournalError(
-            f"cannot make the private folder {path}: {error.strerror}", hint=advice(error)
-        ) from error
-    return path
