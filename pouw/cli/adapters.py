@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pouw.cli.homes import JOURNAL_FILE, bind_home, private_folder
+from pouw.cli.homes import JOURNAL_FILE, bind_home, make_folder, private_folder
 from pouw.cli.loop import print_notice
 from pouw.config import Settings, checked_address, is_folder
 from pouw.errors import ConfigError
@@ -139,7 +139,7 @@ def observer_for(settings: Settings, *, reads_store: bool = False) -> Observer:
     return Observer(
         arena=arena,
         store=open_store(settings),
-        home=private_folder(settings.home),
+        home=make_folder(settings.home),
         confirmations=settings.confirmations,
         from_block=first_block(settings, arena),
     )

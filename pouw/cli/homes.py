@@ -6,9 +6,12 @@ another arena or account a role would take what is there for its own, and reveal
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pouw.cli.loop import print_notice
 from pouw.errors import ConfigError, JournalError
 from pouw.files import advice
 
@@ -16,19 +19,43 @@ if TYPE_CHECKING:
     from pouw.chain.arena import ArenaClient
     from pouw.journal import Journal
 
+_OTHERS: Final = 0o077
 JOURNAL_FILE: Final = "journal.sqlite"
 _SPACE: Final = "home"
 _KEY: Final = "identity"
 
 
-def private_folder(path: Path) -> Path:
-    """``path`` as a folder that only its owner can read."""
+def make_folder(path: Path) -> Path:
+    """``path`` as a folder, made for its owner alone where it is missing."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise JournalError(
             f"cannot make the private folder {path}: {error.strerror}", hint=advice(error)
         ) from error
+    return path
+
+
+def private_folder(path: Path) -> Path:
+    """``path`` as a folder that only this user can read; ConfigError where it cannot be one."""
+    from pouw.roles.base import Notice
+
+    found = make_folder(path).stat()
+    if found.st_uid != os.geteuid():
+        raise ConfigError(
+            f"the home {path} belongs to another user, who can read all that is kept there",
+            hint="name a folder of your own with --home, such as a new one in it",
+        )
+    if found.st_mode & _OTHERS:
+        with contextlib.suppress(OSError):
+            path.chmod(0o700)
+        if path.stat().st_mode & _OTHERS:
+            raise ConfigError(
+                f"other users can read the home {path}, and it cannot be made private",
+                hint="name a folder on another disk with --home: this one knows no owners",
+            )
+        text = f"the home {path} could be read by other users until now; it is private from here on"
+        print_notice(Notice("warning", text))
     return path
 
 

@@ -1,6 +1,9 @@
 """A home is one account's in one arena of one chain: what lies there is numbered by that arena."""
 
 import json
+import os
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,49 @@ def test_home__of_who_only_reads__is_bound_to_nothing(
 
     assert len(indices) == 2
     assert held(folder) is None
+
+
+def test_home__that_others_could_read__is_made_private_and_said(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "home").mkdir()
+    (folder / "home").chmod(0o755)
+
+    assert main(["miner", "run", "--once"]) == 0
+
+    assert stat.S_IMODE((folder / "home").stat().st_mode) == 0o700
+    assert "could be read by other users" in capsys.readouterr().err
+    assert main(["miner", "run", "--once"]) == 0
+    assert "could be read" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_home__of_another_user__is_refused(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "home").mkdir()
+    os.chown(folder / "home", 65534, 65534)
+
+    assert main(["miner", "run", "--once"]) == 1
+
+    shown = capsys.readouterr().err
+    assert "belongs to another user" in shown
+    assert "--home" in shown
+    assert list((folder / "home").iterdir()) == []
+
+
+def test_home__that_cannot_be_made_private__is_refused(
+    arena: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "home").mkdir()
+    (folder / "home").chmod(0o755)
+    if subprocess.run(["chattr", "+i", "home"], capture_output=True, check=False).returncode:
+        pytest.skip("only root, and not on every file system, makes folders immutable")
+    try:
+        assert main(["miner", "run", "--once"]) == 1
+    finally:
+        subprocess.run(["chattr", "-i", "home"], check=True)
+
+    shown = capsys.readouterr().err
+    assert "private" in shown
+    assert "--home" in shown
