@@ -13,7 +13,7 @@ import click
 from pouw.cli.homes import JOURNAL_FILE, bind_home, make_folder, private_folder
 from pouw.cli.loop import print_notice
 from pouw.config import Settings, checked_address, is_folder
-from pouw.errors import ConfigError
+from pouw.errors import ConfigError, ContentError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -102,15 +102,18 @@ def first_block(settings: Settings, arena: ArenaReader) -> int:
 
 
 @contextmanager
-def setup_for(settings: Settings) -> Iterator[Setup]:
+def setup_for(settings: Settings, *, keeps_content: bool = True) -> Iterator[Setup]:
     """What a role is given; its journal is closed when the block ends.
 
-    ConfigError where its home is another account's or another arena's.
+    ConfigError where its home is another account's or another arena's, or where what it makes
+    cannot be kept in the first place of its store.
     """
     from pouw.journal import Journal
     from pouw.roles.base import Setup
     from pouw.roles.outbox import JournalOutbox
 
+    if keeps_content:
+        check_own_place(settings.store[0])
     home = private_folder(settings.home)
     with Journal(home / JOURNAL_FILE) as journal:
         arena = open_arena(settings, JournalOutbox(journal))
@@ -158,6 +161,25 @@ def check_places(places: tuple[str, ...]) -> None:
                 hint="--store names where the content is: a folder, ipfs:ADDRESS or the URL of a "
                 "gateway",
             )
+
+
+def check_own_place(place: str) -> None:
+    """ConfigError where nothing can be kept in ``place``, the first: found out late, it costs."""
+    from pouw.storage.local import LocalStore
+
+    if is_folder(place):
+        try:
+            LocalStore(Path(place)).check_writable()
+        except ContentError as error:
+            raise ConfigError(
+                f"what others are to read cannot be kept in {place}: {error}",
+                hint=error.hint or "name another folder first: --store FOLDER",
+            ) from error
+    elif not place.startswith("ipfs:"):  # a daemon is asked when it is opened
+        raise ConfigError(
+            f"{place} is a gateway: it can only be read, and this keeps content of its own",
+            hint=f"name a folder or an IPFS daemon of yours first: --store pouw-store,{place}",
+        )
 
 
 def open_store(settings: Settings) -> Store:
