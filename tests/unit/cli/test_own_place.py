@@ -49,7 +49,9 @@ def test_role__first_place_cannot_be_written__is_refused_at_the_start(
 ) -> None:
     (folder / "content" / "blocks").mkdir(parents=True)
     (folder / "content" / "pins").mkdir()
-    if subprocess.run(["chattr", "+i", "content/pins"], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["chattr", "+i", "content/pins"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("only root, and not on every file system, makes folders immutable")
     try:
         assert main(["miner", "run", "--once", "--store", "content"]) == 1
