@@ -133,6 +133,10 @@ class Journal:
         )
         return [(key, json.loads(value)) for key, value in rows]
 
+    def spaces(self) -> set[str]:
+        """The names of the spaces that hold anything."""
+        return {row[0] for row in self._execute("SELECT DISTINCT space FROM entries")}
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All changes within the block or, after an error, none; other writers wait for its end.

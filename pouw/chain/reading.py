@@ -57,6 +57,14 @@ class ArenaReader:
         """The chain's id."""
         return self.endpoint.chain_id()
 
+    def first_block_hash(self) -> str | None:
+        """The hash of block 0, which tells chains of one id apart; None where it is not kept."""
+        try:
+            block = self.endpoint.request("eth_getBlockByNumber", tag(0), False)
+        except EndpointRefused:
+            return None
+        return str(block["hash"]) if hasattr(block, "get") and block.get("hash") else None
+
     def parameters(self) -> Parameters:
         """The deployment's parameters; they never change and are read once."""
         return self._parameters

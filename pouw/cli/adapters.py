@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pouw.cli.homes import JOURNAL_FILE, bind_home, make_folder, private_folder
 from pouw.cli.loop import print_notice
 from pouw.config import Settings, checked_address, is_folder
-from pouw.errors import ConfigError, JournalError
-from pouw.files import advice
+from pouw.errors import ConfigError, ContentError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pouw.storage.local import LocalStore
     from pouw.storage.store import Store
     from pouw.types import Address
-
-JOURNAL_FILE = "journal.sqlite"
 
 
 def load_account(settings: Settings) -> LocalAccount:
@@ -104,15 +102,22 @@ def first_block(settings: Settings, arena: ArenaReader) -> int:
 
 
 @contextmanager
-def setup_for(settings: Settings) -> Iterator[Setup]:
-    """What a role is given; its journal is closed when the block ends."""
+def setup_for(settings: Settings, *, keeps_content: bool = True) -> Iterator[Setup]:
+    """What a role is given; its journal is closed when the block ends.
+
+    ConfigError where its home is another account's or another arena's, or where what it makes
+    cannot be kept in the first place of its store.
+    """
     from pouw.journal import Journal
     from pouw.roles.base import Setup
     from pouw.roles.outbox import JournalOutbox
 
+    if keeps_content:
+        check_own_place(settings.store[0])
     home = private_folder(settings.home)
     with Journal(home / JOURNAL_FILE) as journal:
         arena = open_arena(settings, JournalOutbox(journal))
+        bind_home(home, journal, arena)
         yield Setup(
             arena=arena,
             store=role_store(settings),
@@ -137,7 +142,7 @@ def observer_for(settings: Settings, *, reads_store: bool = False) -> Observer:
     return Observer(
         arena=arena,
         store=open_store(settings),
-        home=private_folder(settings.home),
+        home=make_folder(settings.home),
         confirmations=settings.confirmations,
         from_block=first_block(settings, arena),
     )
@@ -156,6 +161,25 @@ def check_places(places: tuple[str, ...]) -> None:
                 hint="--store names where the content is: a folder, ipfs:ADDRESS or the URL of a "
                 "gateway",
             )
+
+
+def check_own_place(place: str) -> None:
+    """ConfigError where nothing can be kept in ``place``, the first: found out late, it costs."""
+    from pouw.storage.local import LocalStore
+
+    if is_folder(place):
+        try:
+            LocalStore(Path(place)).check_writable()
+        except ContentError as error:
+            raise ConfigError(
+                f"what others are to read cannot be kept in {place}: {error}",
+                hint=error.hint or "name another folder first: --store FOLDER",
+            ) from error
+    elif not place.startswith("ipfs:"):  # a daemon is asked when it is opened
+        raise ConfigError(
+            f"{place} is a gateway: it can only be read, and this keeps content of its own",
+            hint=f"name a folder or an IPFS daemon of yours first: --store pouw-store,{place}",
+        )
 
 
 def open_store(settings: Settings) -> Store:
@@ -201,14 +225,3 @@ def _open_place(place: str) -> Store:
     if place.startswith("ipfs:"):
         return IpfsStore(place.removeprefix("ipfs:"))
     return GatewayStore(place)
-
-
-def private_folder(path: Path) -> Path:
-    """``path`` as a folder that only its owner can read."""
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise JournalError(
-            f"cannot make the private folder {path}: {error.strerror}", hint=advice(error)
-        ) from error
-    return path

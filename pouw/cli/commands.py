@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pouw.cli.adapters import setup_for
-from pouw.cli.loop import Role, ending_by_signals, is_running, read_status, run_role
+from pouw.cli.loop import Role, begin, ending_by_signals, is_running, read_status, run_role
 from pouw.cli.options import Call
 from pouw.cli.output import duration
+from pouw.config import Settings
 from pouw.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,21 +28,34 @@ def run_command(
     while_stdin_open: bool,
 ) -> None:
     """Build a role and drive it until a signal; its last status is the result."""
-    with ending_by_signals() as ending, setup_for(call.settings) as setup:
+    settings, status = call.settings, None
+    with ending_by_signals() as ending, ExitStack() as opened:
         if while_stdin_open:
             ending.watch_stdin()
-        role = build(setup)
-        endpoint = setup.arena.endpoint
-        status = run_role(
-            role,
-            setup.home,
-            ending,
-            poll_seconds=poll_seconds,
-            once=once,
-            block=lambda: endpoint.latest_block,
-        )
+
+        def enter() -> tuple[Setup, Role]:
+            return opened.enter_context(_built(settings, build))
+
+        begun = enter() if once else begin(enter, settings.home, ending, poll_seconds)
+        if begun is not None:
+            setup, role = begun
+            endpoint = setup.arena.endpoint
+            status = run_role(
+                role,
+                setup.home,
+                ending,
+                poll_seconds=poll_seconds,
+                once=once,
+                block=lambda: endpoint.latest_block,
+            )
     if status is not None:
         call.output.result(asdict(status), f"{status.phase}: {status.doing}; {status.next}")
+
+
+@contextmanager
+def _built(settings: Settings, build: Callable[[Setup], Role]) -> Iterator[tuple[Setup, Role]]:
+    with setup_for(settings) as setup:
+        yield setup, build(setup)
 
 
 def show_status(call: Call) -> None:

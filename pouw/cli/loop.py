@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 
 from pouw.cli.crash import write_traceback
-from pouw.errors import ConfigError, PouwError
+from pouw.errors import ChainUnavailable, ConfigError, ContentError, PouwError
 
 if TYPE_CHECKING:
     from pouw.roles.base import Notice, Status
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 STATUS_FILE: Final = "status.json"
 _LOCK_FILE: Final = "running.lock"
 _LONGEST_PAUSE_SECONDS: Final = 15.0
+
+Built = TypeVar("Built")
 
 
 class Role(Protocol):
@@ -205,6 +207,24 @@ def run_role(
     if status is not None and not once:
         click.echo(f"{_clock()} ended; still to come: {status.next}", err=True)
     return status
+
+
+def begin(
+    build: Callable[[], Built], home: Path, ending: Ending, poll_seconds: float
+) -> Built | None:
+    """What ``build`` makes, tried again until chain and store answer; None if it ends before.
+
+    After a reboot they may come up later than the role, and a key must not wait for a person.
+    """
+    speaker, pause = _Speaker(home), poll_seconds
+    while not ending.is_set():
+        try:
+            return build()
+        except (ChainUnavailable, ContentError) as error:
+            speaker.error(str(error), error.hint)
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+            ending.wait(pause)
+    return None
 
 
 class _Speaker:

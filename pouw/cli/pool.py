@@ -26,7 +26,7 @@ def top_up(call: Call, task: int, amount: int) -> None:
 
     if not amount:
         raise click.UsageError("--amount is more than nothing")
-    with setup_for(call.settings) as setup:
+    with setup_for(call.settings, keeps_content=False) as setup:
         raised = pool.top_up(setup, TaskId(task), amount)
     document = {
         "task": task,
@@ -49,7 +49,7 @@ def cancel(call: Call, task: int) -> None:
     """Take your pooled TASK back; reward and bond return whole, as a credit."""
     from pouw.roles import pool
 
-    with setup_for(call.settings) as setup:
+    with setup_for(call.settings, keeps_content=False) as setup:
         cancelled = pool.cancel(setup, TaskId(task))
     call.output.result(
         {"task": task, "credited_wei": str(cancelled.credited_wei)},

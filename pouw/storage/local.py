@@ -56,6 +56,15 @@ class LocalStore:
             self._blocks.mkdir(parents=True, exist_ok=True)
             self._pins.mkdir(exist_ok=True)
 
+    def check_writable(self) -> None:
+        """ContentError where this process may not write here."""
+        for folder in (self.directory, self._blocks, self._pins):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ContentError(
+                    f"{folder} cannot be written",
+                    hint="check who owns the folder, or name another one with --store",
+                )
+
     def path_of(self, cid: str) -> Path:
         """Where the block ``cid`` is or would be; ContentError where ``cid`` is not a CID."""
         cid_bytes(cid)
