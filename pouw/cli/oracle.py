@@ -38,7 +38,7 @@ def oracle() -> None:
 @click.option(
     "--model-seconds",
     type=click.FloatRange(min=1),
-    help="End a scoring process that takes longer over one request.",
+    help="End a scoring process that takes longer over one case; that condemns no model.",
 )
 @click.option(
     "--report-margin",

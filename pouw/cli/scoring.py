@@ -16,9 +16,7 @@ from pouw.errors import ConfigError, ModelError, ProcessError
 if TYPE_CHECKING:
     from pouw.documents import TaskSpec
     from pouw.ml.requests import ScoringAnswer, ScoringRequest
-    from pouw.roles.scorers import Scoring
 
-_TICK_SECONDS = 0.5
 _PATH = click.Path(path_type=Path, exists=True)
 
 
@@ -70,41 +68,27 @@ def score(
         model=model.absolute(),
         predictions=predictions and predictions.resolve(),
     )
-    answer = _scored(request, processes)
+    answer = _scored(model, request, processes)
     if answer.score_ppm is None:
         kind = ModelError if answer.reason in ("model", "caps") else ProcessError
         raise kind(f"{_shown(model)} was not scored ({answer.reason}): {answer.detail}")
     call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
 
 
-def _scored(request: ScoringRequest, processes: int) -> ScoringAnswer:
+def _scored(model: Path, request: ScoringRequest, processes: int) -> ScoringAnswer:
     """The answer of confined processes; ModelError where the model ends them, as for an oracle."""
-    from pouw.roles.processes import ScoringProcess
-    from pouw.roles.scorers import CRASHES, local_scoring
+    from pouw.roles.processes import Crashed, ScoringProcess
+    from pouw.roles.scorers import local_scoring, scored
 
     with TemporaryDirectory(prefix="pouw-score-") as logs:
         scoring = local_scoring(processes, lambda log: ScoringProcess(log, 1, "cpu"), Path(logs))
-        crashes = 0
         try:
-            with waiting(f"scoring {_shown(request.model)}"):
-                while True:
-                    try:
-                        return _answered(scoring, request)
-                    except ProcessError as error:
-                        crashes += 1 if processes == 1 else CRASHES  # a pool counts its own
-                        if crashes >= CRASHES:
-                            raise ModelError(
-                                f"{_shown(request.model)} was not scored (model): {error}"
-                            ) from error
+            with waiting(f"scoring {_shown(model)}"):
+                return scored(scoring, request)
+        except Crashed as error:
+            raise ModelError(f"{_shown(model)} was not scored (model): {error}") from error
         finally:
             scoring.end()
-
-
-def _answered(scoring: Scoring, request: ScoringRequest) -> ScoringAnswer:
-    scoring.ask(request)
-    while (answer := scoring.answer(_TICK_SECONDS)) is None:
-        pass
-    return answer
 
 
 def read_spec(path: Path) -> TaskSpec:

@@ -78,10 +78,12 @@ def check_patch(network: Network, labels: int, patch: tuple[int, ...]) -> Archit
             else f"the axes must be multiples of {divisors}",
         )
     sites = math.prod(size // divisor for size, divisor in zip(patch, divisors, strict=True))
-    if arguments.norm != "group" and sites == 1:
+    # A group of one channel has no more to normalise over than any other norm.
+    alone = arguments.norm != "group" or arguments.groups in arguments.normalised()
+    if alone and sites == 1:
         raise ModelError(
             f"patch {patch} leaves {network.name} a single site to normalise over",
-            hint="take a larger patch, or the group norm",
+            hint="take a larger patch, or the group norm with fewer groups",
         )
     return arguments
 

@@ -28,7 +28,7 @@ from pouw.ml.inference import window_count, windows_at_once
 from pouw.ml.kernels import laid_out
 from pouw.ml.networks import build
 from pouw.ml.requests import DeviceName
-from pouw.ml.sandbox import confine, cpu_limit, memory_limit
+from pouw.ml.sandbox import confine, cpu_limit, exit_status, memory_limit
 
 _SPARE_BYTES = 512 << 20  # for libraries' scratch space
 _SPARE_SECONDS = 60.0
@@ -147,8 +147,7 @@ def run_confined(
             print(f"{name} cannot start: {error}", file=sys.stderr)
             return 1
         print(f"confined by {confine()}", file=sys.stderr)
-        serve(answers)
-    return 0
+        return exit_status(lambda: serve(answers))
 
 
 def _loading_bytes(caps: Caps) -> int:

@@ -71,9 +71,10 @@ def prepare_label(case: Case, spec: TaskSpec) -> Label:
 
 
 def _target_shape(case: Case, recipe: InferenceRecipe) -> tuple[int, int, int]:
-    _, x, y, z = case.image.shape
+    channels, x, y, z = case.image.shape
     spacing = recipe.spacing_um
-    return resampled_shape((x, y, z), case.spacing_um, (spacing[0], spacing[1], spacing[2]))
+    target = spacing[0], spacing[1], spacing[2]
+    return resampled_shape((x, y, z), case.spacing_um, target, channels)
 
 
 def windows_at_once(spec: TaskSpec) -> int:

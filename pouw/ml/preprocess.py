@@ -19,7 +19,8 @@ Image = NDArray[np.float32]
 Label = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
-MAX_RESAMPLED_VOXELS: Final = 1 << 28
+MAX_PREPARED_BYTES: Final = 1 << 30  # of an image, as of a decoded one
+_VOXEL_BYTES: Final = 4
 
 
 def normalise(image: Image, recipe: InferenceRecipe) -> Image:
@@ -53,18 +54,21 @@ def _windowed(image: Image, recipe: InferenceRecipe) -> Image:
     return result
 
 
-def resampled_shape(shape: Shape, spacing_um: Shape, target_um: Shape) -> Shape:
+def resampled_shape(shape: Shape, spacing_um: Shape, target_um: Shape, channels: int = 1) -> Shape:
     """How many voxels of ``target_um`` cover what ``shape`` voxels of ``spacing_um`` do.
 
-    Each axis is rounded to the nearest count, at least 1; DataError where the result is too large.
+    Each axis is rounded to the nearest count, at least 1; DataError where an image of so many
+    ``channels`` would be too large, then or on the way there, axis by axis.
     """
     sizes = tuple(
         max(1, (2 * size * old + new) // (2 * new))
         for size, old, new in zip(shape, spacing_um, target_um, strict=True)
     )
-    if math.prod(sizes) > MAX_RESAMPLED_VOXELS:
+    largest = max(math.prod((*sizes[:axis], *shape[axis:])) for axis in range(4))
+    if largest * channels * _VOXEL_BYTES > MAX_PREPARED_BYTES:
         raise DataError(
-            f"{shape} voxels of {spacing_um} um become {sizes} at {target_um} um",
+            f"{channels} channel(s) of {shape} voxels of {spacing_um} um become {sizes} at "
+            f"{target_um} um: more than {MAX_PREPARED_BYTES} bytes, then or on the way",
             hint="choose a coarser spacing_um in the inference recipe",
         )
     return sizes[0], sizes[1], sizes[2]
@@ -92,7 +96,9 @@ def _along(image: Image, axis: int, size: int) -> Image:
     sizes[axis] = size
     result = np.zeros(sizes, dtype=np.float32)
     for index, weight in _taps(image.shape[axis], size):
-        result += image.take(index, axis=axis) * weight.astype(np.float32).reshape(form)
+        taken = image.take(index, axis=axis)
+        taken *= weight.astype(np.float32).reshape(form)
+        result += taken
     return result
 
 

@@ -57,7 +57,7 @@ from pouw.ml.replays import (
 )
 from pouw.ml.requests import Engine, TrainingSettings
 from pouw.ml.sampling import PatchSampler
-from pouw.ml.sandbox import confine, memory_limit
+from pouw.ml.sandbox import confine, exit_status, memory_limit
 
 Outcome = Literal["exact", "close", "unlike", "undecided", "unusable"]
 
@@ -89,7 +89,10 @@ class _Finding:
 
 
 def check_link(request: LinkRequest) -> LinkAnswer:
-    """Whether the checkpoint is linked to the one before, and the last one's average the model."""
+    """Whether the checkpoint is linked to the one before, and the last one's average the model.
+
+    MemoryError where this machine has not the memory, which is no fault of the checkpoint.
+    """
     link, spec = request.link, request.spec
     try:
         tensors, state = _read_link(link, _network(spec), spec.caps)
@@ -102,8 +105,8 @@ def check_link(request: LinkRequest) -> LinkAnswer:
         else:
             digest = sha256(link.path.read_bytes()).hex()
             return LinkAnswer(id=request.id, fault=None, sha256=digest)
-    except (ModelError, MemoryError) as error:
-        fault = str(error) or "it does not fit into memory"
+    except ModelError as error:
+        fault = str(error)
     fault = remark(f"the checkpoint of step {link.step}: {fault}")
     return LinkAnswer(id=request.id, fault=fault, sha256="")
 
@@ -300,11 +303,10 @@ def main() -> int:
         os.dup2(2, 1)
         confine()
         try:
-            serve(sys.stdin, answers)
+            return exit_status(lambda: serve(sys.stdin, answers))
         except ProcessError as error:
             print(f"provenance ends: {error}", file=sys.stderr)
             return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,17 +14,22 @@ import contextlib
 import ctypes
 import errno
 import math
+import os
 import platform
 import resource
 import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from pouw.errors import ProcessError
+
+BROKE_DOWN: Final = os.EX_SOFTWARE
+"""The status of a process that met an error, over a request, that nobody foresaw."""
 
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -182,6 +187,31 @@ def cpu_limit(seconds: float) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def exit_status(work: Callable[[], None]) -> int:
+    """0 once ``work`` is done, or ``BROKE_DOWN`` where it met an error that nobody foresaw.
+
+    What may be this machine's is raised: RuntimeError is also torch's word for a lack of memory.
+    """
+    try:
+        work()
+    except (MemoryError, OSError, RuntimeError, ProcessError):
+        raise
+    except Exception:  # noqa: BLE001 - the outermost loop of a process
+        traceback.print_exc()
+        return BROKE_DOWN
+    return 0
+
+
+def blames_the_work(status: int) -> bool:
+    """Whether a child ended with ``status`` of what it worked on, as it would on any machine.
+
+    Not by SIGKILL (the kernel's for want of memory, or an operator), SIGTERM, SIGBUS (a disk),
+    SIGILL (a processor), or before it began.
+    """
+    signals = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGXCPU)
+    return status == BROKE_DOWN or -status in signals
 
 
 def cause_of_death(status: int) -> str:

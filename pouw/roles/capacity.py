@@ -15,7 +15,7 @@ class OracleOptions:
     """How an oracle spends its machine.
 
     ``processes`` of ``threads`` each score one model together, or as many as the Ray cluster at
-    ``ray`` has room for. A process that takes longer than ``model_seconds`` over one request is
+    ``ray`` has room for. A process that takes longer than ``model_seconds`` over one case is
     ended. ``report_margin_seconds`` before t4 the oracle stops waiting for content that cannot be
     had, and votes.
     """

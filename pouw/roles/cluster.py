@@ -18,7 +18,7 @@ from pouw.errors import ConfigError, ProcessError
 from pouw.files import atomic_file
 from pouw.ml.layout import CaseFile, read_dataset
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
-from pouw.roles.processes import MODEL_SECONDS, ScoringProcess
+from pouw.roles.processes import MODEL_SECONDS, Crashed, ScoringProcess
 from pouw.roles.scorers import ScoringPool, SeatLost
 
 _TICK_SECONDS = 1.0
@@ -183,7 +183,8 @@ class RaySeat:
         try:
             line: str = ray.get(asked)
         except ray.exceptions.RayTaskError as error:
-            raise ProcessError(str(error.cause)) from error
+            kind = Crashed if isinstance(error.cause, Crashed) else ProcessError
+            raise kind(str(error.cause)) from error
         except ray.exceptions.RayError as error:
             self._ping = self.actor.ready.remote()
             raise SeatLost(f"a machine of the cluster is gone: {error}") from error

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+
 from pouw.documents import Judged, TaskSpec
 from pouw.errors import ProcessError
 from pouw.events import Revealed
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
-from pouw.roles.base import Errands, Setup
+from pouw.roles.base import RETRY_SECONDS, Errands, Setup
 from pouw.roles.candidates import Candidates, Missing
 from pouw.roles.evidence import judged_score
 from pouw.roles.feed import RoundEvents
 from pouw.roles.keeping import Keeper
 from pouw.roles.opening import Opened, Openings
+from pouw.roles.processes import Crashed
 from pouw.roles.provenance import Provenance, claim_key
-from pouw.roles.scorers import CRASHES, Scoring
+from pouw.roles.scorers import Scoring
 from pouw.types import RoundNumber, Task
 
 JUDGED = "judged"
 MEASURED = "measured"
+_LONGEST_PAUSE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Until when (monotonic) not to try again what this machine could not do, and why not."""
+
+    until: float
+    seconds: float
+    why: str
 
 
 class Judging:
@@ -41,7 +55,7 @@ class Judging:
         self._provenance = provenance
         self._keeper = Keeper(setup, errands)
         self._asked: tuple[Revealed, Opened] | None = None
-        self._crashes: dict[Revealed, int] = {}
+        self._pauses: dict[Revealed, _Pause] = {}
         self._candidates: Candidates | None = None
 
     def warm(self) -> None:
@@ -79,8 +93,12 @@ class Judging:
         waiting = self._not_judged(number, events.ranked(first=task.first))
         measured = {event: self._measured(number, event) for event in waiting}
         # Whether or not a model is being scored: the next one is fetched meanwhile.
-        candidates.fetch(event for event in waiting if measured[event] is None)
+        candidates.fetch(
+            event for event in waiting if measured[event] is None and not self._pauses_now(event)
+        )
         for event in waiting:
+            if self._pauses_now(event):
+                continue
             found, true = candidates.found(event), measured[event]
             if true is not None:
                 fault = candidates.chain_fault(event)
@@ -160,14 +178,17 @@ class Judging:
         # Its files may have been let go of while they were looked at, which is nobody's fault.
         if self._is_past(number, event, opened):
             return
-        if isinstance(answer, ProcessError):
-            self._crashed(event, answer)
+        if isinstance(answer, Crashed):
+            judged = judged_score(event, None, "model", str(answer), ())
+            self._record(event.round, event, judged)
+        elif isinstance(answer, ProcessError):
+            self._pause(event, str(answer))
         elif answer.reason in ("score", "bound", "caps", "model"):
             self._scored(event, opened.spec, _from_answer(event, answer))
         elif answer.reason == "data":
             self._openings.refuse(event.round, answer.detail)
         else:
-            self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
+            self._pause(event, f"{answer.reason}: {answer.detail}")
 
     def _is_past(self, number: RoundNumber, event: Revealed, opened: Opened) -> bool:
         """Whether that is of another round, or of this one before it was closed for a while."""
@@ -180,13 +201,17 @@ class Judging:
         else:
             self._record(event.round, event, judged)
 
-    def _crashed(self, event: Revealed, error: ProcessError) -> None:
-        """Once may be the machine; the second time the model is at fault."""
-        self._setup.warn(str(error))
-        self._crashes[event] = self._crashes.get(event, 0) + 1
-        if self._crashes[event] == CRASHES:
-            judged = judged_score(event, None, "model", str(error), ())
-            self._record(event.round, event, judged)
+    def _pause(self, event: Revealed, why: str) -> None:
+        """This machine cannot tell, now: what is ranked below comes first, and then it again."""
+        last = self._pauses.get(event)
+        seconds = RETRY_SECONDS if last is None else min(2 * last.seconds, _LONGEST_PAUSE_SECONDS)
+        self._pauses[event] = _Pause(time.monotonic() + seconds, seconds, why)
+        if last is None or last.why != why:
+            self._setup.warn(f"cannot score {event.miner}: {why}")
+
+    def _pauses_now(self, event: Revealed) -> bool:
+        pause = self._pauses.get(event)
+        return pause is not None and time.monotonic() < pause.until
 
     def _record(self, number: RoundNumber, event: Revealed, judged: Judged) -> None:
         self._setup.journal.put(JUDGED, _key(number, event), judged.model_dump_json())

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from pouw.archive import pack
-from pouw.documents import Archive, Caps, Licence, Metric, Provenance, TaskSpec
+from pouw.documents import Archive, Caps, InferenceRecipe, Licence, Metric, Provenance, TaskSpec
 from pouw.hashing import data_key_of, sha256
 from pouw.ml.arguments import check_caps
+from pouw.ml.data import resampled_shape
 from pouw.ml.examine import examine
+from pouw.ml.fingerprint import Fingerprint
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
 from pouw.ml.replays import max_checkpoints_bytes
@@ -57,8 +59,9 @@ def seal_offer(
 ) -> TaskSpec:
     """Everything but the transaction: the spec whose archives are in ``store``.
 
-    DataError where the folder cannot be used, ModelError where the network does not keep to the
-    task's own caps: nobody could win such a task.
+    DataError where the folder cannot be used or an image would be too large at the recipe's
+    spacing, ModelError where the network does not keep to the task's own caps: nobody could win
+    such a task.
     """
     source = read_folder(request.folder)
     fingerprint = examine(source, lambda done, total: say("read", done, total)).usable()
@@ -67,6 +70,7 @@ def seal_offer(
     proposal = request.proposal or propose(dataset, fingerprint, wishes)
     patch = proposal.inference.patch
     check_caps(proposal.network, len(dataset.channels), len(dataset.labels), patch, proposal.caps)
+    _check_sizes(fingerprint, proposal.inference, len(dataset.channels))
     train, test = _archives(source, test_key, store, scratch, say)
     return TaskSpec(
         title=request.title,
@@ -86,6 +90,13 @@ def seal_offer(
         retention_days=request.retention_days,
         data_becomes_public=True,
     )
+
+
+def _check_sizes(fingerprint: Fingerprint, recipe: InferenceRecipe, channels: int) -> None:
+    if recipe.spacing_um:
+        x, y, z = recipe.spacing_um
+        for shape, spacing in zip(fingerprint.shapes, fingerprint.spacings_um, strict=True):
+            resampled_shape(shape, spacing, (x, y, z), channels)
 
 
 def _whole(caps: Caps) -> Caps:

@@ -31,7 +31,7 @@ from pouw.ml.requests import (
     Tuned,
     TuningRequest,
 )
-from pouw.ml.sandbox import cause_of_death
+from pouw.ml.sandbox import blames_the_work, cause_of_death
 
 MODEL_SECONDS = 3_600.0
 _END_SECONDS = 5.0
@@ -43,6 +43,13 @@ _KEEP_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 _LOG_TAIL_BYTES = 2_000
+
+
+class Crashed(ProcessError):
+    """A process ended of what it worked on, as it would on any machine.
+
+    Whatever else ends one, or keeps it from answering, says nothing about the work.
+    """
 
 
 class TrainingProcess:
@@ -226,7 +233,10 @@ class ScoringProcess:
         tell(self._child.stdin, request.line() + "\n")
 
     def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
-        """The answer, or None while there is none; ProcessError where the child died."""
+        """The answer, or None while there is none.
+
+        Crashed where the child died of the request, ProcessError where it died otherwise.
+        """
         if self._asked is None:
             return None
         try:
@@ -241,7 +251,7 @@ class ScoringProcess:
             return None
         asked, self._asked = self._asked, None
         if line is None:
-            raise ProcessError(f"scoring {asked} ended the process by {self._cause()}")
+            raise self._death(asked)
         answer = ScoringAnswer.parse(line)
         if answer.id != asked:
             raise ProcessError(f"asked to score {asked}, the answer is about {answer.id}")
@@ -252,12 +262,17 @@ class ScoringProcess:
         if self._asked is not None and self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGUSR1)
 
-    def _cause(self) -> str:
+    def _death(self, asked: str) -> ProcessError:
         child, self._child = self._child, None
         if child is None:
-            return "nobody knows what"
+            return ProcessError(f"scoring {asked} ended by nobody knows what")
+        # Its answers end before it does: what it is about to say is why.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_END_SECONDS)
         end_child(child)
-        return f"{cause_of_death(child.returncode)}: {log_tail(self._log)}"
+        kind = Crashed if blames_the_work(child.returncode) else ProcessError
+        cause = cause_of_death(child.returncode)
+        return kind(f"scoring {asked} ended the process by {cause}: {log_tail(self._log)}")
 
     def end(self) -> None:
         """End the child."""

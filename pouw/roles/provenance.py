@@ -23,6 +23,7 @@ from pouw.ml.replays import (
     max_checkpoints_bytes,
 )
 from pouw.roles.base import Setup
+from pouw.roles.processes import Crashed
 from pouw.roles.replayer import Replayer
 from pouw.storage.store import Store
 from pouw.types import Address, RoundNumber
@@ -254,8 +255,8 @@ def _folder(scratch: Path, *, keep: bool) -> AbstractContextManager[str | Path]:
 class Provenance:
     """What an oracle finds about checkpoints, kept in its journal; calls take as long as they do.
 
-    A child process that dies twice on the links of one model is the model's fault; once may be the
-    machine's.
+    A child process that crashes twice on the links of one model is the model's fault; once may be
+    the machine's, as are a lack of memory or of time.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -289,7 +290,7 @@ class Provenance:
         store = store or self._setup.store
         try:
             return links_fault(claim, store, self._replayer, folder, keep=True)
-        except ProcessError as error:
+        except Crashed as error:
             self._crashes[claim.key] = self._crashes.get(claim.key, 0) + 1
             if self._crashes[claim.key] < _CRASHES:
                 raise

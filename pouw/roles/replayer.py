@@ -18,7 +18,8 @@ from pouw.ml.replays import (
     ReplayAnswer,
     ReplayRequest,
 )
-from pouw.roles.processes import child_environment, log_tail
+from pouw.ml.sandbox import blames_the_work
+from pouw.roles.processes import Crashed, child_environment, log_tail
 
 LINK_SECONDS = 300.0
 REPLAY_SECONDS = 3_600.0
@@ -29,8 +30,9 @@ _END_SECONDS = 5.0
 class Replayer:
     """``python -m pouw.ml.provenance``: one question after the other, asked from one thread.
 
-    A child that dies, or does not answer in time and is ended, raises ProcessError; the next
-    question starts a new one. Segments are trained on as many threads as their manifest names.
+    A child that dies of the question raises Crashed, one that ends otherwise, or does not answer in
+    time and is ended, ProcessError; the next question starts a new one. Segments are trained on as
+    many threads as their manifest names.
     """
 
     def __init__(self, log: Path) -> None:
@@ -79,8 +81,9 @@ class Replayer:
     ) -> LinkAnswer | ReplayAnswer:
         with self._asking:
             line = self._exchange(Question(ask=request).line() + "\n", limit_seconds)
-        if not line:
-            raise ProcessError(f"{request.id} ended the process: {log_tail(self._log)}")
+            if not line:
+                kind = Crashed if blames_the_work(self._forget()) else ProcessError
+                raise kind(f"{request.id} ended the process: {log_tail(self._log)}")
         answer = Answer.parse(line).answer
         if (answer.kind, answer.id) != (request.kind, request.id):
             raise ProcessError(f"asked about {request.id}, the answer is about {answer.id}")
@@ -99,18 +102,19 @@ class Replayer:
             line = child.stdout.readline()
         finally:
             timer.cancel()
-        if not line:
-            self._forget()
         return line
 
-    def _forget(self) -> None:
+    def _forget(self) -> int:
+        """Let go of the child; the status that it ended with."""
         child, self._child = self._child, None
-        if child is not None:
-            child.wait()
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()
+        if child is None:
+            return 0
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        return child.returncode
 
     def _started(self) -> subprocess.Popen[str]:
         if self._ended:

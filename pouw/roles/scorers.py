@@ -19,9 +19,11 @@ from pouw.ml.bound import ScoreBound, in_hash_order
 from pouw.ml.dice import score_ppm
 from pouw.ml.layout import read_dataset
 from pouw.ml.requests import ScoringAnswer, ScoringReason, ScoringRequest, Share
+from pouw.roles.processes import Crashed
 
-CRASHES = 2  # of the process that scores a case, before the model is what is wrong
-LOSSES = 5  # of the machine that scores a case, before that counts as a crash
+CRASHES = 2  # of the process that scores a case: then the model is at fault, or the machine
+LOSSES = 5  # of the machine that scores a case, before that counts as unable to
+_TICK_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 _STALLED_SECONDS = 120.0
 
@@ -31,7 +33,7 @@ class SeatLost(ProcessError):
 
 
 class Scoring(Protocol):
-    """Who scores models: one process, or many behind the same calls."""
+    """Who scores models: one process, or a pool of them behind the same calls."""
 
     def warm(self) -> None:
         """Prepare for requests; returns at once."""
@@ -47,7 +49,10 @@ class Scoring(Protocol):
         ...
 
     def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
-        """The answer, or None while there is none; ProcessError where scoring broke down."""
+        """The answer, or None while there is none; Crashed where the model ends what scores it.
+
+        ProcessError where that ended otherwise, which says nothing about the model.
+        """
         ...
 
     def cancel(self) -> None:
@@ -71,7 +76,7 @@ class _Run:
     fault: str = ""
     idle_since: float | None = None
     counts: dict[str, CaseCounts] = field(default_factory=dict)
-    deaths: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    deaths: Counter[tuple[str, type[ProcessError]]] = field(default_factory=Counter)
     answers: dict[str, ScoringAnswer] = field(default_factory=dict)
 
     @property
@@ -83,9 +88,10 @@ class _Run:
 class ScoringPool:
     """``Scoring`` over ``seats``, each of which scores one case at a time.
 
-    A case whose process dies is scored again, at most once: the second death is the model's.
-    A seat that is lost (a machine that went away) costs nothing but its case, scored elsewhere,
-    unless one case loses seat after seat.
+    A case whose process dies is scored again, at most once. The second time that it dies of the
+    case itself (`Crashed`), the model is at fault; where it was killed, or took too long, nobody
+    can tell, and the answer is "local". A seat that is lost (a machine that went away) costs
+    nothing but its case, scored elsewhere, unless one case loses seat after seat.
     """
 
     def __init__(self, seats: Sequence[Scoring]) -> None:
@@ -122,7 +128,7 @@ class ScoringPool:
         self._hand_out(self._run)
 
     def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
-        """The model's answer once its cases or the bound decide; ProcessError as a process."""
+        """The model's answer once its cases or the bound decide; Crashed as a process."""
         until = time.monotonic() + timeout_seconds
         while self._run is not None:
             answer = self._advance(self._run)
@@ -186,9 +192,7 @@ class ScoringPool:
             answer = self.seats[place].answer()
         except ProcessError as error:
             name = self._cases.pop(place)
-            if name is not None:
-                self._again(run, name, error)
-            return None
+            return None if name is None else self._again(run, name, error)
         if answer is None:
             return None
         name = self._cases.pop(place)
@@ -207,13 +211,17 @@ class ScoringPool:
             return _combined(run, "bound", detail, best_ppm=best)
         return None
 
-    def _again(self, run: _Run, name: str, error: ProcessError) -> None:
+    def _again(self, run: _Run, name: str, error: ProcessError) -> ScoringAnswer | None:
+        """Have the case scored again; the answer where that was tried often enough."""
         run.waiting.appendleft(name)
-        lost = isinstance(error, SeatLost)
-        run.deaths[name, lost] += 1
-        if run.deaths[name, lost] == (LOSSES if lost else CRASHES):
+        kind = type(error)
+        run.deaths[name, kind] += 1
+        if run.deaths[name, kind] < (LOSSES if kind is SeatLost else CRASHES):
+            return None
+        if kind is Crashed:
             self._finish()
             raise error
+        return _combined(run, "local", str(error))
 
     def _hand_out(self, run: _Run) -> None:
         for place, seat in enumerate(self.seats):
@@ -226,9 +234,9 @@ class ScoringPool:
             self._cases[place] = name
             try:
                 seat.ask(run.request.model_copy(update={"share": share}))
-            except ProcessError as error:
+            except ProcessError:
                 del self._cases[place]
-                self._again(run, name, error)
+                run.waiting.appendleft(name)
 
 
 def _whole(run: _Run) -> ScoringAnswer:
@@ -262,8 +270,14 @@ def _each(run: _Run, part: Callable[[ScoringAnswer], str]) -> str:
     return "; ".join(sorted({part(answer) for answer in run.answers.values()})) or "none"
 
 
-def local_scoring(processes: int, open_seat: Callable[[Path], Scoring], home: Path) -> Scoring:
-    """One process as it is, several as a pool; each with a log of its own in ``home``."""
-    if processes == 1:
-        return open_seat(home / "scoring.log")
+def local_scoring(processes: int, open_seat: Callable[[Path], Scoring], home: Path) -> ScoringPool:
+    """A pool of so many processes, each with a log of its own in ``home``."""
     return ScoringPool([open_seat(home / f"scoring-{place}.log") for place in range(processes)])
+
+
+def scored(scoring: Scoring, request: ScoringRequest) -> ScoringAnswer:
+    """The answer to a request, however long it takes; errors as `Scoring.answer` has them."""
+    scoring.ask(request)
+    while (answer := scoring.answer(_TICK_SECONDS)) is None:
+        pass
+    return answer

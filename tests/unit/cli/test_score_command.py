@@ -79,22 +79,25 @@ def test_score__honest_model_under_a_hostile_name__is_what_an_oracle_finds(
         assert found[key] == wanted[key]
 
 
-def test_score__process_dies_twice_over_a_model__the_model_is_at_fault(
+@pytest.mark.parametrize(("by", "whose"), [("SEGV", "model"), ("KILL", "local")])
+def test_score__process_dies_twice_over_a_model__is_its_fault_only_where_it_crashed(
     task: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    by: str,
+    whose: str,
 ) -> None:
     model, starts = tmp_path / "model.safetensors", tmp_path / "starts"
     model.write_bytes(b"")
     dying = tmp_path / "python"
-    dying.write_text(f"#!/bin/sh\necho started >> '{starts}'\nkill -KILL $$\n")
+    dying.write_text(f"#!/bin/sh\necho started >> '{starts}'\nkill -{by} $$\n")
     dying.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(dying))
 
     assert main(["score", str(model), str(task / "data")]) == 1
 
-    assert "model.safetensors was not scored (model)" in capsys.readouterr().err
+    assert f"model.safetensors was not scored ({whose})" in capsys.readouterr().err
     assert starts.read_text() == "started\n" * 2
 
 

@@ -25,6 +25,7 @@ from pouw.ml.data import (
     split_validation,
 )
 from pouw.ml.examine import examine
+from pouw.ml.preprocess import Shape
 from pouw.ml.readers import read_folder
 from pouw.ml.split import divide, held_out, patients_of, write_split
 
@@ -315,6 +316,25 @@ def test_resampled_shape__covers_the_same_field_of_view() -> None:
     assert resampled_shape((1, 1, 1), (1000,) * 3, (10_000,) * 3) == (1, 1, 1)
     with pytest.raises(DataError, match="become"):
         resampled_shape((4096, 4096, 16), (1000,) * 3, (1,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_um", "target_um", "channels"),
+    [
+        ((4, 4, 4), (645_000,) * 3, (4_000,) * 3, 16),  # 2^28 voxels, 16 GiB
+        ((4, 4096, 4096), (10**9, 1000, 1000), (10**6, 10**9, 10**9), 1),  # large on the way only
+    ],
+)
+def test_resampled_shape__more_bytes_than_an_image_may_have__is_refused(
+    shape: Shape, spacing_um: Shape, target_um: Shape, channels: int
+) -> None:
+    with pytest.raises(DataError, match="um become"):
+        resampled_shape(shape, spacing_um, target_um, channels)
+
+
+def test_resampled_shape__as_many_bytes_as_an_image_may_have__is_taken() -> None:
+    spacing = ((1000,) * 3, (500, 500, 1000))
+    assert resampled_shape((512, 512, 16), *spacing, 16) == (1024, 1024, 16)
 
 
 def test_resample_image__of_a_ramp__keeps_positions() -> None:

@@ -105,6 +105,13 @@ def test_check_patch__that_is_no_multiple_of_the_stride__names_the_stride() -> N
         check_patch(unet(), 3, (8, 8, 8))
 
 
+def test_check_patch__a_single_site_and_groups_of_one_channel__is_refused() -> None:
+    wide = unet(channels=(8, 8, 16))
+    check_patch(wide, 3, (4, 4))
+    with pytest.raises(ModelError, match="a single site"):
+        check_patch(unet(), 3, (4, 4))
+
+
 def test_activation_bytes__grow_with_the_patch() -> None:
     one = activation_bytes(unet(), 1, 3, (32, 32))
     assert one > 32 * 32 * 3 * 4  # more than the logits alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from pouw.hashing import round_seed
 from pouw.ml.replays import Link, LinkRequest, max_checkpoint_bytes
 from pouw.ml.requests import Engine, TrainingRequest, TrainingSettings
 from pouw.roles.manifests import build_manifest
-from pouw.roles.processes import read_snapshots
+from pouw.roles.processes import Crashed, read_snapshots
 from pouw.roles.provenance import (
     Claim,
     ReplayPlan,
@@ -208,7 +209,7 @@ def test_draw_segments__over_many_keys__every_segment_alike() -> None:
     assert all(500 < count < 700 for count in counts)
 
 
-def test_replayer__child_killed__says_so_and_answers_the_next(
+def test_replayer__child_killed_or_crashed__says_which_and_answers_the_next(
     scene: Scene, replayer: Replayer, tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint"
@@ -218,10 +219,13 @@ def test_replayer__child_killed__says_so_and_answers_the_next(
     request = LinkRequest(id="first", spec=SPEC, link=link)
     assert replayer.link(request).fault is None
     assert replayer._child is not None
-    replayer._child.kill()
-    with pytest.raises(ProcessError, match="ended the process"):
-        replayer.link(request)
-    assert replayer.link(request).fault is None
+    for by in (signal.SIGKILL, signal.SIGSEGV):
+        assert replayer._child is not None
+        replayer._child.send_signal(by)
+        with pytest.raises(ProcessError, match="ended the process") as caught:
+            replayer.link(request)
+        assert isinstance(caught.value, Crashed) == (by == signal.SIGSEGV)
+        assert replayer.link(request).fault is None
 
 
 def test_replayer__ended__answers_no_more(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from pouw.ml.checkpoint import save_model
 from pouw.ml.networks import build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.ml.scoring import Scorer
-from pouw.roles.processes import ScoringProcess
+from pouw.roles.processes import Crashed, ScoringProcess
 from pouw.roles.scorers import LOSSES, ScoringPool, SeatLost
 
 SPEC = tiny_spec()
@@ -59,13 +60,19 @@ def pool(seats: list[ScoringProcess]) -> Iterator[ScoringPool]:
     pool.answer(PATIENCE_SECONDS)
 
 
-def kill_whoever_scores(pool: ScoringPool, seats: list[ScoringProcess]) -> None:
+def end_whoever_scores(
+    pool: ScoringPool, seats: list[ScoringProcess], by: signal.Signals
+) -> ScoringAnswer:
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         for seat in seats:
             if seat.busy and seat.pid is not None:
-                os.kill(seat.pid, signal.SIGKILL)
-        pool.answer(0.05)
+                with contextlib.suppress(ProcessLookupError):  # it died of the last one
+                    os.kill(seat.pid, by)
+        answer = pool.answer(0.05)
+        if answer is not None:
+            return answer
+    raise AssertionError
 
 
 def test_pool__true_claim__answers_what_one_process_does(
@@ -130,13 +137,41 @@ def test_pool__a_process_killed_once__its_case_is_scored_again(
     assert (answer.score_ppm, answer.cases) == (alone.score_ppm, alone.cases)
 
 
-def test_pool__a_case_that_kills_its_process_twice__is_an_error_that_names_the_signal(
+def test_pool__a_case_that_crashes_its_process_twice__is_an_error_that_names_the_signal(
     pool: ScoringPool, seats: list[ScoringProcess], request_: ScoringRequest
 ) -> None:
     pool.ask(request_)
-    with pytest.raises(ProcessError, match="SIGKILL"):
-        kill_whoever_scores(pool, seats)
+    with pytest.raises(Crashed, match="SIGSEGV"):
+        end_whoever_scores(pool, seats, signal.SIGSEGV)
     assert not pool.busy
+
+
+def test_pool__a_process_killed_over_one_case_twice__nobody_can_tell_and_the_model_is_not_at_fault(
+    pool: ScoringPool, seats: list[ScoringProcess], request_: ScoringRequest, alone: ScoringAnswer
+) -> None:
+    pool.ask(request_)
+    answer = end_whoever_scores(pool, seats, signal.SIGKILL)
+    assert (answer.reason, answer.score_ppm) == ("local", None)
+    assert "SIGKILL" in answer.detail
+    pool.ask(request_)
+    after = pool.answer(PATIENCE_SECONDS)
+    assert after is not None
+    assert after.score_ppm == alone.score_ppm
+
+
+def test_pool__a_case_that_takes_too_long_twice__nobody_can_tell(
+    folder: Path, request_: ScoringRequest
+) -> None:
+    seat = ScoringProcess(folder / "slow.log", 1, "cpu", model_seconds=0.0)
+    pool = ScoringPool([seat])
+    try:
+        pool.ask(request_)
+        answer = pool.answer(PATIENCE_SECONDS)
+        assert answer is not None
+        assert answer.reason == "local"
+        assert "took more than 0 s" in answer.detail
+    finally:
+        pool.end()
 
 
 class VanishingSeat:
@@ -160,14 +195,15 @@ class VanishingSeat:
     def end(self) -> None: ...
 
 
-def test_pool__a_case_that_loses_machine_after_machine__is_given_up(
+def test_pool__a_case_that_loses_machine_after_machine__nobody_can_tell(
     request_: ScoringRequest,
 ) -> None:
     seat = VanishingSeat()
     pool = ScoringPool([seat])
     pool.ask(request_)
-    with pytest.raises(SeatLost):
-        pool.answer(PATIENCE_SECONDS)
+    answer = pool.answer(PATIENCE_SECONDS)
+    assert answer is not None
+    assert answer.reason == "local"
     assert seat.asked == LOSSES
     assert not pool.busy
 

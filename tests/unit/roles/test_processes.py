@@ -12,7 +12,7 @@ from tiny_task import tiny_spec
 
 from pouw.errors import ProcessError
 from pouw.ml.requests import ScoringRequest
-from pouw.roles.processes import ScoringProcess, child_environment
+from pouw.roles.processes import Crashed, ScoringProcess, child_environment
 
 TAKE_AND_GIVE_BACK = """
 import resource, torch
@@ -66,5 +66,45 @@ def test_scoring__dies_and_is_warmed_up_before_its_answer_is_asked_for__says_wha
         with pytest.raises(ProcessError, match="scoring m ended the process by SIGKILL"):
             process.answer(timeout_seconds=10)
         assert not process.busy
+    finally:
+        process.end()
+
+
+DYING = """
+import os, sys, time
+sys.stdin.readline()
+os.close(1)
+time.sleep(0.5)
+print("what was wrong", file=sys.stderr, flush=True)
+os._exit(int(sys.argv[1])) if int(sys.argv[1]) >= 0 else os.kill(os.getpid(), -int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "crashed"),
+    [
+        (-signal.SIGSEGV, True),
+        (-signal.SIGABRT, True),
+        (-signal.SIGXCPU, True),
+        (os.EX_SOFTWARE, True),
+        (-signal.SIGKILL, False),
+        (-signal.SIGTERM, False),
+        (-signal.SIGBUS, False),
+        (-signal.SIGILL, False),
+        (1, False),
+    ],
+)
+def test_scoring__ends_its_answers_and_dies_a_moment_later__says_what_it_said_and_whose_fault(
+    tmp_path: Path, status: int, crashed: bool
+) -> None:
+    process = ScoringProcess(tmp_path / "scoring.log", 1, "cpu")
+    process._command = [sys.executable, "-c", DYING, str(status)]  # dies when it should
+    try:
+        process.ask(
+            ScoringRequest(id="m", spec=tiny_spec(), data=tmp_path, model=tmp_path / "none")
+        )
+        with pytest.raises(ProcessError, match="what was wrong") as caught:
+            process.answer(timeout_seconds=30)
+        assert isinstance(caught.value, Crashed) == crashed
     finally:
         process.end()
