@@ -32,6 +32,7 @@ class PublishRequest:
 
     What is None is planned from the data; a ``proposal`` replaces all planning. ``modality`` None:
     what the folder's kind tells. ``again``: even where the same is in the pool already.
+    ``test_set_may_be_known``: even where an earlier task shows miners the hidden images.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class PublishRequest:
     data_will_be_public: bool = False
     retention_days: int = 30
     again: bool = False
+    test_set_may_be_known: bool = False
 
 
 def seal_offer(

@@ -11,9 +11,11 @@ from pouw.chain.rpc import BlockTag
 from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import TaskPublished
 from pouw.hashing import key_hash_of, raw_cid
+from pouw.roles.asked import Asked, asked_for
 from pouw.roles.base import Setup
-from pouw.roles.drafts import Draft, Drafts, request_digest
+from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
+from pouw.roles.known import check_unknown
 from pouw.roles.means import check_means, check_reward
 from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.sealing import new_test_key
@@ -35,8 +37,8 @@ class Publication:
         Money is looked at before any image is. What was sealed is in the journal, with the key that
         opens it, before the transaction: a command that was killed is run again with the same
         images and options and takes up what it had sealed. ConfigError where the request cannot be
-        published, an earlier run turns out to have published the folder otherwise, or the same is
-        in the pool already.
+        published, an earlier run turns out to have published the folder otherwise, the same is in
+        the pool already, or miners know the images that would be hidden.
         """
         if not request.data_will_be_public:
             raise ConfigError(
@@ -49,15 +51,19 @@ class Publication:
         lost = self._lost()
         landed = self._landed()
         waiting = [] if request.again else self._waiting()
-        wanted = request_digest(request, arena, say) if landed or waiting else None
-        if wanted is not None:
-            task_id = self._published_before(request, wanted, landed)
+        asked = asked_for(request, arena, say) if landed or waiting else None
+        if asked is not None:
+            task_id = self._published_before(request, asked.digest, landed)
             if task_id is not None:
                 return task_id
-            _refuse_twice(request, wanted, waiting)
+            _refuse_twice(request, asked.digest, waiting)
         escrow_wei = request.reward_wei + arena.parameters().bond_of(request.reward_wei)
         check_means(arena, escrow_wei, PUBLISH_GAS)
-        draft = self._draft_for(request, wanted or request_digest(request, arena, say), lost, say)
+        asked = asked or asked_for(request, arena, say)
+        if not request.test_set_may_be_known:
+            ids = {digest: event.task_id for digest, event in landed.items()}
+            check_unknown(request, asked, self._drafts, arena, ids)
+        draft = self._draft_for(request, asked, lost, say)
         say("publish", 0, 1)
         self._drafts.mark_sent(draft)
         task_id = arena.publish(
@@ -157,14 +163,14 @@ class Publication:
         return found
 
     def _draft_for(
-        self, request: PublishRequest, wanted: str, lost: list[Draft], say: Progress
+        self, request: PublishRequest, asked: Asked, lost: list[Draft], say: Progress
     ) -> Draft:
         """What an earlier run sealed for the same request, or a fresh one."""
         for draft in (*self._drafts.unfinished(), *lost):
-            if draft.request == wanted and self._is_stored(draft):
+            if draft.request == asked.digest and self._is_stored(draft):
                 self._setup.info(f"taking up what was sealed {draft.origin}")
                 return draft
-        draft = self._seal(request, wanted, say)
+        draft = self._seal(request, asked, say)
         for old in self._drafts.unfinished():
             if old.digest != draft.digest and old.is_of(request):
                 self._supersede(old)
@@ -180,7 +186,7 @@ class Publication:
             return False
         return True
 
-    def _seal(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
+    def _seal(self, request: PublishRequest, asked: Asked, say: Progress) -> Draft:
         store, test_key = self._setup.store, new_test_key()
         with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
             spec = seal_offer(request, test_key, store, Path(scratch), say)
@@ -188,7 +194,7 @@ class Publication:
             digest=spec.digest(),
             test_key=test_key,
             title=request.title,
-            request=wanted,
+            request=asked.digest,
             folder=str(request.folder.resolve()),
             sealed_at=int(time.time()),
             sent=False,
@@ -197,7 +203,7 @@ class Publication:
         store.put_bytes(spec.encode())
         for cid in draft.cids:
             store.pin(cid)
-        self._drafts.add(draft)
+        self._drafts.add(draft, asked.images)
         return draft
 
     def _supersede(self, old: Draft) -> None:

@@ -94,7 +94,7 @@ class Publisher:
         """Wait for what is under way, but fetch no more."""
         self._errands.close()
 
-    def _act(self, step: Step, view: View, mine: dict[TaskId, bytes]) -> None:
+    def _act(self, step: Step, view: View, mine: dict[TaskId, Draft]) -> None:
         arena, errands = self._setup.arena, self._errands
         match step:
             case Step.WAIT:
@@ -102,17 +102,21 @@ class Publisher:
             case Step.SYNC:
                 errands.send("sync", arena.sync)
             case Step.RELEASE_DATA_KEY if view.selected:
-                data_key = data_key_of(mine[view.selected.task_id])
+                draft = mine[view.selected.task_id]
                 name = f"release the data key of task {view.selected.task_id}"
-                errands.send(name, lambda: arena.release_data_key(data_key))
+                errands.send(name, lambda: self._release(draft))
             case Step.OPEN_TEST if view.live:
-                test_key = mine[view.live.task_id]
+                test_key = mine[view.live.task_id].test_key
                 name = f"open the test set of round {view.live.number}"
                 errands.send(name, lambda: arena.open_test(test_key))
             case Step.FINALIZE if view.live:
                 errands.send(f"close round {view.live.number}", arena.finalize)
             case Step.WITHDRAW:
                 errands.send("withdraw", lambda: arena.withdraw(self._address))
+
+    def _release(self, draft: Draft) -> None:
+        self._drafts.mark_key_sent(draft)
+        self._setup.arena.release_data_key(data_key_of(draft.test_key))
 
     def _keep_winners(self, mine: frozenset[TaskId]) -> None:
         """Bring the models that were paid for here, while their miners still serve them."""
@@ -135,8 +139,8 @@ class Publisher:
 
         return keep
 
-    def _my_tasks(self) -> dict[TaskId, bytes]:
-        mine: dict[TaskId, bytes] = {}
+    def _my_tasks(self) -> dict[TaskId, Draft]:
+        mine: dict[TaskId, Draft] = {}
         for draft in self._drafts.all():
             if is_gone(self._setup.arena, draft, self._feed):
                 self._drafts.mark_gone(draft)
@@ -154,7 +158,7 @@ class Publisher:
             if task_id != draft.task_id:
                 self._drafts.mark_published(draft, task_id)
                 self._tell_id(draft, task_id)
-            mine[task_id] = draft.test_key
+            mine[task_id] = draft
         return mine
 
     def _tell_id(self, draft: Draft, task_id: TaskId) -> None:
