@@ -132,6 +132,36 @@ def of_machine(error: BaseException) -> bool:
     return False
 
 
+class Ballast:
+    """Room set aside on the disk of ``path``, to be given up where that is full."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._size = size
+
+    def take(self) -> None:
+        """Set it aside, where it is not and there is room for it."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size)
+            except OSError:
+                self.path.unlink()
+            finally:
+                os.close(descriptor)
+
+    def give_up(self) -> bool:
+        """Make room where there is none; whether that was done."""
+        try:
+            disk = os.statvfs(self.path)
+            if disk.f_bavail * disk.f_frsize >= self._size:
+                return False
+            self.path.unlink()
+        except OSError:
+            return False
+        return True
+
+
 def advice(error: OSError) -> str | None:
     """What a user can do about ``error``, where that is plain."""
     if error.errno in _FULL:
