@@ -16,12 +16,14 @@ from pouw.roles.base import Setup
 from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
 from pouw.roles.known import check_unknown
-from pouw.roles.means import check_means, check_reward
+from pouw.roles.means import CALL_GAS, check_means, check_reward
 from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.sealing import new_test_key
 from pouw.types import Address, Task, TaskId
 
-PUBLISH_GAS = 600_000  # that of a pool to settle included
+# Publishing now; both keys and the closing later, for three times as much a unit as now: whoever
+# cannot pay for a key then loses the bond.
+TASK_GAS = CALL_GAS + 3 * 3 * CALL_GAS
 
 
 class Publication:
@@ -58,7 +60,7 @@ class Publication:
                 return task_id
             _refuse_twice(request, asked.digest, waiting)
         escrow_wei = request.reward_wei + arena.parameters().bond_of(request.reward_wei)
-        check_means(arena, escrow_wei, PUBLISH_GAS)
+        check_means(arena, escrow_wei, TASK_GAS)
         asked = asked or asked_for(request, arena, say)
         if not request.test_set_may_be_known:
             ids = {digest: event.task_id for digest, event in landed.items()}

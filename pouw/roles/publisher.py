@@ -12,6 +12,7 @@ from pouw.roles.content import fetch_manifest
 from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import files_of, hold
+from pouw.roles.means import GasWatch
 from pouw.roles.offer import Progress, PublishRequest
 from pouw.roles.outcome import tell_publisher
 from pouw.roles.publication import Publication, is_gone, task_of
@@ -20,7 +21,7 @@ from pouw.types import Address, RoundNumber, TaskId, Verdict
 
 WINNERS = "winners"
 
-__all__ = ["Progress", "PublishRequest", "Publisher", "Step", "decide"]
+__all__ = ["Progress", "PublishRequest", "Publisher", "Step", "calls_to_come", "decide"]
 
 
 class Step(enum.StrEnum):
@@ -51,6 +52,14 @@ def decide(view: View, mine: frozenset[TaskId], credit: int) -> Step:
     return Step.WAIT
 
 
+def calls_to_come(view: View, mine: frozenset[TaskId]) -> int:
+    """Those that tasks which are not over still need: both keys, and the closing."""
+    calls = 3 * len(mine)
+    if view.live and view.live.task_id in mine:
+        calls -= 2 if view.live.opened else 1
+    return calls
+
+
 class Publisher:
     """Publishes tasks and serves their keys; everything it must remember is in its journal."""
 
@@ -59,6 +68,7 @@ class Publisher:
         self._setup = setup = setup.until(self._errands.ending)
         self._drafts = Drafts(setup.journal)
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
+        self._gas = GasWatch(setup)
         self._address: Address = setup.arena.sender.address
 
     def publish(self, request: PublishRequest, progress: Progress | None = None) -> TaskId:
@@ -75,6 +85,7 @@ class Publisher:
         self._act(step, view, mine)
         self._keep_winners(frozenset(mine))
         tell_publisher(self._setup, self._feed, mine)
+        self._gas.look(calls_to_come(view, frozenset(mine) - self._feed.over))
         boundary = view.next_boundary()
         return Status(
             role="publisher",
