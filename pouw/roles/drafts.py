@@ -103,11 +103,19 @@ class Drafts:
         """It is no task any more; publishing the same takes it up."""
         self._change(draft, task_id=None, told=False, told_at=None)
 
-    def discard(self, draft: Draft) -> None:
-        """Forget a draft, and the key that opens it, that was never sent."""
-        if draft.sent:
-            raise JournalError(f"what was sealed {draft.origin} may still be published")
-        self._journal.delete(TASKS, draft.digest.hex())
+    def discard(self, draft: Draft) -> bool:
+        """Forget a draft, and the key that opens it, unless it was sent; whether that was done.
+
+        What another process has noted since counts.
+        """
+        key = draft.digest.hex()
+        with self._journal.transaction():
+            kept = self._journal.get(TASKS, key)
+            if kept is None or kept.get("sent", True):
+                return False
+            self._journal.delete(TASKS, key)
+            self._journal.delete(IMAGES, key)
+        return True
 
     def _change(self, draft: Draft, **changes: Any) -> None:
         with self._journal.transaction():

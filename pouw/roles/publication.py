@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pouw.chain.arena import ArenaClient
 from pouw.chain.rpc import BlockTag
 from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import TaskPublished
+from pouw.files import LockedError, locked
 from pouw.hashing import key_hash_of, raw_cid
 from pouw.roles.asked import Asked, asked_for
 from pouw.roles.base import Setup
@@ -48,6 +51,10 @@ class Publication:
                 hint="say so with --data-will-be-public once everybody concerned agrees",
             )
         say = progress or (lambda _stage, _done, _total: None)
+        with self._alone():
+            return self._publish(request, say)
+
+    def _publish(self, request: PublishRequest, say: Progress) -> TaskId:
         arena = self._setup.arena
         check_reward(arena, request.reward_wei)
         lost = self._lost()
@@ -79,6 +86,18 @@ class Publication:
         say("publish", 1, 1)
         self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
         return task_id
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """ConfigError where another process publishes from this home: both would pay."""
+        try:
+            with locked(self._setup.home / "publishing.lock"):
+                yield
+        except LockedError as error:
+            raise ConfigError(
+                f"{error.holder} publishes from {self._setup.home} now",
+                hint="wait until it has ended, then run the same again",
+            ) from error
 
     def _lost(self) -> list[Draft]:
         """What a reorganisation took back since somebody was told of it.
@@ -210,13 +229,12 @@ class Publication:
 
     def _supersede(self, old: Draft) -> None:
         """Let go of what the same folder was sealed as before, unless it may be published yet."""
-        if old.sent:
+        if not self._drafts.discard(old):
             self._setup.info(
                 f"keeps what was sealed {old.origin}: an earlier run tried to publish it; "
                 "it does no harm"
             )
             return
-        self._drafts.discard(old)
         for cid in old.cids:
             self._setup.store.unpin(cid)
         self._setup.info(f"gave up what was sealed {old.origin}: images or options have changed")

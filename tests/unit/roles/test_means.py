@@ -85,7 +85,7 @@ def test_publish__ether_for_the_publication_alone__is_refused_before_anything_is
         data_will_be_public=True,
         again=True,
     )
-    with pytest.raises(ConfigError, match="needs 1.1 ether plus gas"):
+    with pytest.raises(ConfigError, match=r"needs 1\.1 ether plus gas"):
         publisher[0].publish(request)
     assert stage.arena.state().tasks == 1
 
