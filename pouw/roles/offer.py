@@ -16,7 +16,7 @@ from pouw.ml.examine import examine
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
 from pouw.ml.replays import max_checkpoints_bytes
-from pouw.ml.split import divide, write_split
+from pouw.ml.split import Split, divide, write_split
 from pouw.sealing import Sealing
 from pouw.storage.store import Store
 
@@ -63,13 +63,17 @@ def seal_offer(
     task's own caps: nobody could win such a task.
     """
     source = read_folder(request.folder)
-    fingerprint = examine(source, lambda done, total: say("read", done, total)).usable()
+    found = examine(source, lambda done, total: say("read", done, total))
+    found.usable()
     dataset, modality = source.dataset, request.modality or source.modality
+    # Who is in the test set follows from the test key, so none can tell.
+    split = divide(dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
     wishes = Wishes(request.spatial_dims, request.network, modality)
-    proposal = request.proposal or propose(dataset, fingerprint, wishes)
+    # The spec is public before the test set is: it must not tell what the hidden cases are like.
+    proposal = request.proposal or propose(dataset, found.fingerprint_of(split.train), wishes)
     patch = proposal.inference.patch
     check_caps(proposal.network, len(dataset.channels), len(dataset.labels), patch, proposal.caps)
-    train, test = _archives(source, test_key, store, scratch, say)
+    train, test = _archives(source, split, test_key, store, scratch, say)
     return TaskSpec(
         title=request.title,
         modality=modality or "unknown",
@@ -96,10 +100,8 @@ def _whole(caps: Caps) -> Caps:
 
 
 def _archives(
-    source: Source, test_key: bytes, store: Store, scratch: Path, say: Progress
+    source: Source, split: Split, test_key: bytes, store: Store, scratch: Path, say: Progress
 ) -> tuple[Archive, Archive]:
-    """Both sealed archives; who is in the test set follows from the test key, so none can tell."""
-    split = divide(source.dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
     folders = (scratch / "train", scratch / "test")
     write_split(source, split, folders, lambda done, total: say("write", done, total))
     return (
