@@ -130,6 +130,7 @@ class Stage:
                 citation="Fonov et al. 2011",
                 proposal=brain_proposal(2),
                 data_will_be_public=True,
+                test_set_may_be_known=True,
             )
         )
 

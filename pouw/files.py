@@ -132,6 +132,64 @@ def of_machine(error: BaseException) -> bool:
     return False
 
 
+class LockedError(Exception):
+    """A file is locked by ``holder``, a process in words."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file ``path``, made where it is missing; LockedError at once where another does.
+
+    The lock goes with the process, whatever ends that.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            number = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            raise LockedError(f"process {number or 'unknown'}") from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Ballast:
+    """Room set aside on the disk of ``path``, to be given up where that is full."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._size = size
+
+    def take(self) -> None:
+        """Set it aside, where it is not and there is room for it."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size)
+            except OSError:
+                self.path.unlink()
+            finally:
+                os.close(descriptor)
+
+    def give_up(self) -> bool:
+        """Make room where there is none; whether that was done."""
+        try:
+            disk = os.statvfs(self.path)
+            if disk.f_bavail * disk.f_frsize >= self._size:
+                return False
+            self.path.unlink()
+        except OSError:
+            return False
+        return True
+
+
 def advice(error: OSError) -> str | None:
     """What a user can do about ``error``, where that is plain."""
     if error.errno in _FULL:

@@ -20,10 +20,14 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from pouw.errors import JournalError
-from pouw.files import advice, sync
+from pouw.files import Ballast, advice, sync
 
 SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 30.0
+SPARE_BYTES: Final = 1 << 20
+BALLAST_BYTES: Final = 8 << 20
+_SPARE: Final = "spare"
+_CHECKPOINT_PAGES: Final = 128  # half of what the log has room for
 _APPLICATION: Final = 0x506F5557
 _SCHEMA: Final = """
 CREATE TABLE entries (
@@ -58,21 +62,39 @@ class Journal:
 
     Every change is on the disk when its call, or the ``transaction`` around it, returns. Writers
     of other processes are waited for, ``busy_seconds`` at most. Open it after a fork, not before.
+
+    The file and its log hold ``SPARE_BYTES`` that are not in use, so that a full disk keeps no key
+    in; ``BALLAST_BYTES`` beside them are given up where it cannot be opened otherwise, or where
+    ``make_room`` is asked for.
     """
 
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self._ballast = Ballast(path.with_name(f"{path.name}.ballast"), BALLAST_BYTES)
         try:
-            _create(path)
+            self._open(busy_seconds)
+        except JournalError:
+            if not self.make_room():
+                raise
+            self._open(busy_seconds)
+        self._ballast.take()
+
+    def make_room(self) -> bool:
+        """Give up the ballast where the disk is full; whether that was done."""
+        return self._ballast.give_up()
+
+    def _open(self, busy_seconds: float) -> None:
+        try:
+            _create(self.path)
         except OSError as error:
             raise JournalError(
-                f"cannot make the journal {path}: {error.strerror}", hint=advice(error)
+                f"cannot make the journal {self.path}: {error.strerror}", hint=advice(error)
             ) from error
         with self._explained():
             self._connection = sqlite3.connect(
-                path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
+                self.path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
             )
         try:
             self._prepare(time.monotonic() + busy_seconds)
@@ -170,6 +192,20 @@ class Journal:
         problem = self._execute("PRAGMA quick_check(1)")[0][0]
         if problem != "ok":
             raise JournalError(f"the journal {self.path} is damaged: {problem}", hint=_DAMAGED)
+        self._execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        with contextlib.suppress(JournalError):  # the disk is full already
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Grow the file by pages that are free, and its log, which goes with the last process.
+
+        In two steps: pages that were freed before they were written take no room.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if log.stat().st_size < SPARE_BYTES:
+            self.put(_SPARE, "", "0" * SPARE_BYTES)
+            self.delete(_SPARE, "")
+            self._execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _check_identity(self) -> int:
         """The schema's version, 0 for a new file; JournalError where it is none of ours."""

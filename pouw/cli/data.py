@@ -45,7 +45,10 @@ def check(call: Call, folder: Path, modality: str | None) -> int:
     if not found.problems:
         try:
             wishes = Wishes(modality=modality or found.source.modality)
-            proposal = propose(found.source.dataset, found.usable(), wishes)
+            dataset = found.source.dataset
+            # As `publish` does: a plan is public before the folder's own test set is.
+            planned_from = found.fingerprint_of(dataset.train or dataset.test)
+            proposal = propose(dataset, planned_from, wishes)
         except ModelError as error:
             call.output.notice(f"no network was planned: {error}")
     call.output.result(_document(found, proposal), "\n".join(_lines(found, proposal, modality)))

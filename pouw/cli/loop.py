@@ -112,9 +112,9 @@ def ending_by_signals() -> Iterator[Ending]:
 def print_notice(notice: Notice) -> None:
     """A notice as a line on standard error, with its hint."""
     mark = "" if notice.level == "info" else "warning: "
-    click.echo(f"{_clock()} {mark}{' '.join(notice.text.split())}", err=True)
+    _say(f"{mark}{' '.join(notice.text.split())}")
     if hint := notice.data.get("hint"):
-        click.echo(f"{_clock()} hint: {hint}", err=True)
+        _say(f"hint: {hint}")
 
 
 @contextmanager
@@ -239,7 +239,7 @@ class _Speaker:
         line = f"{status.phase}: {status.doing}"
         if line != self._said:
             self._said = line
-            click.echo(f"{_clock()} {line}; {status.next}", err=True)
+            _say(f"{line}; {status.next}")
         now_ms, before = int(time.time() * 1000), self._document
         came_ms = before["block_at_ms"] if block == before["block"] else now_ms
         seen = {"looked_at_ms": now_ms, "block": block, "block_at_ms": came_ms, "error": None}
@@ -256,9 +256,9 @@ class _Speaker:
     def error(self, line: str, hint: str | None) -> None:
         if line != self._said:
             self._said = line
-            click.echo(f"{_clock()} error: {' '.join(line.split())}", err=True)
+            _say(f"error: {' '.join(line.split())}")
             if hint:
-                click.echo(f"{_clock()} hint: {hint}", err=True)
+                _say(f"hint: {hint}")
             if "role" in self._document:
                 self._keep(self._document | {"error": line})
 
@@ -300,5 +300,7 @@ def loop_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _clock() -> str:
-    return time.strftime("%H:%M:%S")
+def _say(line: str) -> None:
+    """On standard error, which may be a file on a full disk."""
+    with contextlib.suppress(OSError):
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)

@@ -98,6 +98,12 @@ publisher.add_command(model)
 @click.option(
     "--again", is_flag=True, help="Publish the same images and options once more, and pay again."
 )
+@click.option(
+    "--miners-may-know-the-test-set",
+    "test_set_may_be_known",
+    is_flag=True,
+    help="Hide images that an earlier task shows to miners: who knows them may be paid.",
+)
 def publish(
     call: Call, folder: Path, *, minimum: int, recipe: Path | None, dims: str, **options: Any
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,12 +21,20 @@ _FEWEST: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found in a folder; it can be published where there are no ``problems``."""
+    """What was found in a folder; it can be published where there are no ``problems``.
+
+    ``facts``: of every case that could be read; ``fingerprint``: of all of them together.
+    """
 
     source: Source
     problems: tuple[DataError, ...]
     remarks: tuple[str, ...]
+    facts: dict[CaseFile, CaseFacts]
     fingerprint: Fingerprint | None
+
+    def fingerprint_of(self, cases: Sequence[CaseFile]) -> Fingerprint:
+        """The fingerprint of some of the cases of a folder without problems."""
+        return fingerprint_of([self.facts[case] for case in cases])
 
     def usable(self) -> Fingerprint:
         """The fingerprint of a folder without problems; else the first problem is raised."""
@@ -45,13 +53,13 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
     cases = (*dataset.train, *dataset.test)
     problems = list(source.problems)
     remarks = list(source.remarks)
-    facts: list[CaseFacts] = []
+    facts: dict[CaseFile, CaseFacts] = {}
     full: list[str] = []
     seen: dict[bytes, str] = {}
     for number, file in enumerate(cases, start=1):
         try:
             one = _examine_case(source, file, seen, remarks)
-            facts.append(one)
+            facts[file] = one
             full += [file.name] * one.full
         except DataError as error:
             problems.append(error)
@@ -63,7 +71,7 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
         problems.append(
             DataError(f"{labelled} labelled case(s), at least {_FEWEST} are needed", hint=hint)
         )
-    found = fingerprint_of(facts) if facts else None
+    found = fingerprint_of(list(facts.values())) if facts else None
     if found is not None:
         if not any(found.voxels[1:]):
             problems.append(DataError(f"{dataset.root}: no case has any foreground"))
@@ -76,7 +84,7 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
                 f"{full[0]} the first"
             )
         remarks += _remarks(source, found)
-    return Examination(source, tuple(problems), tuple(remarks), found)
+    return Examination(source, tuple(problems), tuple(remarks), facts, found)
 
 
 def _examine_case(

@@ -104,6 +104,11 @@ def held_out(cases: Sequence[CaseFile], fraction_ppm: int, seed: str) -> frozens
     return frozenset(chosen)
 
 
+def may_be_hidden(dataset: Dataset) -> tuple[CaseFile, ...]:
+    """The cases that the test set is made of: its labelled test cases, else any training cases."""
+    return tuple(case for case in dataset.test if case.label is not None) or dataset.train
+
+
 def divide(dataset: Dataset, fraction_ppm: int, seed: str) -> Split:
     """Training and test cases of a data set.
 

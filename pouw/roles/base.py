@@ -96,9 +96,10 @@ class Errands:
     """Named calls that take longer than a ``run_once()`` may: transactions, archives.
 
     A name runs at most once at a time; after an error it is tried again when asked for, no sooner
-    than ``RETRY_SECONDS`` later. One thread keeps transactions in order, another opens archives,
-    several fetch what strangers serve as slowly as they like. ``ending`` is set once no more are
-    taken. With ``inline`` every errand is done when it is asked for (a command, a test).
+    than ``RETRY_SECONDS`` later, but at once where room was made on a full disk. One thread keeps
+    transactions in order, another opens archives, several fetch what strangers serve as slowly as
+    they like. ``ending`` is set once no more are taken. With ``inline`` every errand is done when
+    it is asked for (a command, a test).
     """
 
     def __init__(self, setup: Setup, *, inline: bool = False) -> None:
@@ -165,6 +166,12 @@ class Errands:
                 continue
             if not isinstance(error, PouwError):
                 raise error
+            if self._setup.journal.make_room():
+                self._setup.warn(
+                    f"the disk is full: gives up the room that was set aside, to {name}",
+                    hint="free some space, then start the role again: it sets room aside anew",
+                )
+                continue
             self._not_before[name] = time.monotonic() + RETRY_SECONDS
             line = f"{name}: {error}"
             if line not in self._said:

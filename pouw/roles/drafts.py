@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Final
 
-from pouw.chain.arena import ArenaClient
 from pouw.errors import JournalError
 from pouw.journal import Journal
-from pouw.ml.readers import read_folder
-from pouw.roles.offer import Progress, PublishRequest
+from pouw.roles.offer import PublishRequest
 from pouw.types import TaskId
 
 TASKS: Final = "tasks"
-# What the transaction says or where the images lie; everything else goes into the spec.
-_NOT_SEALED: Final = frozenset(
-    {"folder", "reward_wei", "min_score_ppm", "first", "data_will_be_public", "proposal", "again"}
-)
+IMAGES: Final = "images"  # apart, since a role reads its tasks at every look
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A sealed task in the journal; ``task_id`` once it is known to be published.
 
-    ``digest`` is the spec's, ``request`` what `request_digest` made of what was asked for,
-    ``cids`` what is pinned for it. ``sent``: its transaction may be on its way, whatever became of
-    the process that sent it. ``told``: whoever asked for the task knows of it; the latest block was
-    ``told_at`` then. A draft of an older release has no ``request`` and counts as sent.
+    ``digest`` is the spec's, ``request`` that of what was `Asked` for, ``cids`` what is pinned for
+    it. ``sent``: its transaction may be on its way, whatever became of the process that sent it.
+    ``told``: whoever asked for the task knows of it; the latest block was ``told_at`` then.
+    ``key_sent``: its data key may be out, whatever became of that transaction. A draft of an older
+    release has no images, or not even a ``request`` and counts as sent.
     """
 
     digest: bytes
@@ -45,6 +38,7 @@ class Draft:
     told: bool = False
     told_at: int | None = None
     cids: tuple[str, ...] = ()
+    key_sent: bool = False
 
     @property
     def origin(self) -> str:
@@ -75,12 +69,19 @@ class Drafts:
         """Those whose publication nobody was told of."""
         return [draft for draft in self.all() if not draft.told]
 
-    def add(self, draft: Draft) -> None:
-        """Keep a draft."""
+    def add(self, draft: Draft, images: Sequence[str]) -> None:
+        """Keep a draft, and the digests of the images in it."""
         value = {item.name: getattr(draft, item.name) for item in fields(draft)}
         del value["digest"]
         value |= {"test_key": draft.test_key.hex(), "cids": list(draft.cids)}
-        self._journal.put(TASKS, draft.digest.hex(), value)
+        with self._journal.transaction():
+            self._journal.put(TASKS, draft.digest.hex(), value)
+            self._journal.put(IMAGES, draft.digest.hex(), list(images))
+
+    def images(self, draft: Draft) -> frozenset[str] | None:
+        """The digests of the images in it; None where an older release kept none."""
+        kept = self._journal.get(IMAGES, draft.digest.hex())
+        return None if kept is None else frozenset(kept)
 
     def mark_sent(self, draft: Draft) -> None:
         """Its transaction is about to leave."""
@@ -94,15 +95,27 @@ class Drafts:
         """It is that task, and whoever asked for it knows, as of the latest ``block``."""
         self._change(draft, task_id=task_id, told=True, told_at=block)
 
+    def mark_key_sent(self, draft: Draft) -> None:
+        """Its data key is about to leave."""
+        self._change(draft, key_sent=True)
+
     def mark_gone(self, draft: Draft) -> None:
         """It is no task any more; publishing the same takes it up."""
         self._change(draft, task_id=None, told=False, told_at=None)
 
-    def discard(self, draft: Draft) -> None:
-        """Forget a draft, and the key that opens it, that was never sent."""
-        if draft.sent:
-            raise JournalError(f"what was sealed {draft.origin} may still be published")
-        self._journal.delete(TASKS, draft.digest.hex())
+    def discard(self, draft: Draft) -> bool:
+        """Forget a draft, and the key that opens it, unless it was sent; whether that was done.
+
+        What another process has noted since counts.
+        """
+        key = draft.digest.hex()
+        with self._journal.transaction():
+            kept = self._journal.get(TASKS, key)
+            if kept is None or kept.get("sent", True):
+                return False
+            self._journal.delete(TASKS, key)
+            self._journal.delete(IMAGES, key)
+        return True
 
     def _change(self, draft: Draft, **changes: Any) -> None:
         with self._journal.transaction():
@@ -120,46 +133,3 @@ def _draft(key: str, value: dict[str, Any]) -> Draft:
         "cids": tuple(value.get("cids", ())),
     }
     return Draft(digest=bytes.fromhex(key), **known)
-
-
-def request_digest(request: PublishRequest, arena: ArenaClient, say: Progress) -> str:
-    """What two publications have in common that may share one sealed task, as hexadecimal digits.
-
-    Covers chain, arena and account, whatever goes into the spec, and names, sizes and content of
-    all files that are read from the folder. DataError where it is no data set.
-    """
-    proposal = request.proposal
-    asked = {
-        "chain_id": arena.chain_id,
-        "arena": arena.address,
-        "account": arena.sender.address,
-        "options": {
-            item.name: getattr(request, item.name)
-            for item in fields(request)
-            if item.name not in _NOT_SEALED
-        },
-        "proposal": proposal
-        and [
-            part.model_dump(mode="json")
-            for part in (proposal.network, proposal.inference, proposal.caps)
-        ],
-        "files": _content(request.folder, say),
-    }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _content(folder: Path, say: Progress) -> list[tuple[str, int, str]]:
-    """Name, bytes and sha256 of every image and label, and of the tables beside them."""
-    dataset = read_folder(folder).dataset
-    files = {path for path in dataset.root.iterdir() if path.is_file() and path.name[0] != "."}
-    for case in (*dataset.train, *dataset.test):
-        files.update(case.images)
-        if case.label is not None:
-            files.add(case.label)
-    found = []
-    for done, path in enumerate(sorted(files), start=1):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, hashlib.sha256)
-            found.append((os.path.relpath(path, dataset.root), file.tell(), digest.hexdigest()))
-        say("compare", done, len(files))
-    return found

@@ -18,7 +18,7 @@ from pouw.ml.fingerprint import Fingerprint
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
 from pouw.ml.replays import max_checkpoints_bytes
-from pouw.ml.split import divide, write_split
+from pouw.ml.split import Split, divide, write_split
 from pouw.sealing import Sealing
 from pouw.storage.store import Store
 
@@ -34,6 +34,7 @@ class PublishRequest:
 
     What is None is planned from the data; a ``proposal`` replaces all planning. ``modality`` None:
     what the folder's kind tells. ``again``: even where the same is in the pool already.
+    ``test_set_may_be_known``: even where an earlier task shows miners the hidden images.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class PublishRequest:
     data_will_be_public: bool = False
     retention_days: int = 30
     again: bool = False
+    test_set_may_be_known: bool = False
 
 
 def seal_offer(
@@ -64,14 +66,18 @@ def seal_offer(
     such a task.
     """
     source = read_folder(request.folder)
-    fingerprint = examine(source, lambda done, total: say("read", done, total)).usable()
+    found = examine(source, lambda done, total: say("read", done, total))
+    everything = found.usable()
     dataset, modality = source.dataset, request.modality or source.modality
+    # Who is in the test set follows from the test key, so none can tell.
+    split = divide(dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
     wishes = Wishes(request.spatial_dims, request.network, modality)
-    proposal = request.proposal or propose(dataset, fingerprint, wishes)
+    # The spec is public before the test set is: it must not tell what the hidden cases are like.
+    proposal = request.proposal or propose(dataset, found.fingerprint_of(split.train), wishes)
     patch = proposal.inference.patch
     check_caps(proposal.network, len(dataset.channels), len(dataset.labels), patch, proposal.caps)
-    _check_sizes(fingerprint, proposal.inference, len(dataset.channels))
-    train, test = _archives(source, test_key, store, scratch, say)
+    _check_sizes(everything, proposal.inference, len(dataset.channels))
+    train, test = _archives(source, split, test_key, store, scratch, say)
     return TaskSpec(
         title=request.title,
         modality=modality or "unknown",
@@ -105,10 +111,8 @@ def _whole(caps: Caps) -> Caps:
 
 
 def _archives(
-    source: Source, test_key: bytes, store: Store, scratch: Path, say: Progress
+    source: Source, split: Split, test_key: bytes, store: Store, scratch: Path, say: Progress
 ) -> tuple[Archive, Archive]:
-    """Both sealed archives; who is in the test set follows from the test key, so none can tell."""
-    split = divide(source.dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
     folders = (scratch / "train", scratch / "test")
     write_split(source, split, folders, lambda done, total: say("write", done, total))
     return (

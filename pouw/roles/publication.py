@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pouw.chain.arena import ArenaClient
 from pouw.chain.rpc import BlockTag
 from pouw.errors import ConfigError, ContentNotFound
 from pouw.events import TaskPublished
+from pouw.files import LockedError, locked
 from pouw.hashing import key_hash_of, raw_cid
+from pouw.roles.asked import Asked, asked_for
 from pouw.roles.base import Setup
-from pouw.roles.drafts import Draft, Drafts, request_digest
+from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
-from pouw.roles.means import check_means, check_reward
+from pouw.roles.known import check_unknown
+from pouw.roles.means import CALL_GAS, check_means, check_reward
 from pouw.roles.offer import Progress, PublishRequest, seal_offer
 from pouw.sealing import new_test_key
 from pouw.types import Address, Task, TaskId
 
-PUBLISH_GAS = 600_000  # that of a pool to settle included
+# Publishing now; both keys and the closing later, for three times as much a unit as now: whoever
+# cannot pay for a key then loses the bond.
+TASK_GAS = CALL_GAS + 3 * 3 * CALL_GAS
 
 
 class Publication:
@@ -35,8 +42,8 @@ class Publication:
         Money is looked at before any image is. What was sealed is in the journal, with the key that
         opens it, before the transaction: a command that was killed is run again with the same
         images and options and takes up what it had sealed. ConfigError where the request cannot be
-        published, an earlier run turns out to have published the folder otherwise, or the same is
-        in the pool already.
+        published, an earlier run turns out to have published the folder otherwise, the same is in
+        the pool already, or miners know the images that would be hidden.
         """
         if not request.data_will_be_public:
             raise ConfigError(
@@ -44,20 +51,28 @@ class Publication:
                 hint="say so with --data-will-be-public once everybody concerned agrees",
             )
         say = progress or (lambda _stage, _done, _total: None)
+        with self._alone():
+            return self._publish(request, say)
+
+    def _publish(self, request: PublishRequest, say: Progress) -> TaskId:
         arena = self._setup.arena
         check_reward(arena, request.reward_wei)
         lost = self._lost()
         landed = self._landed()
         waiting = [] if request.again else self._waiting()
-        wanted = request_digest(request, arena, say) if landed or waiting else None
-        if wanted is not None:
-            task_id = self._published_before(request, wanted, landed)
+        asked = asked_for(request, arena, say) if landed or waiting else None
+        if asked is not None:
+            task_id = self._published_before(request, asked.digest, landed)
             if task_id is not None:
                 return task_id
-            _refuse_twice(request, wanted, waiting)
+            _refuse_twice(request, asked.digest, waiting)
         escrow_wei = request.reward_wei + arena.parameters().bond_of(request.reward_wei)
-        check_means(arena, escrow_wei, PUBLISH_GAS)
-        draft = self._draft_for(request, wanted or request_digest(request, arena, say), lost, say)
+        check_means(arena, escrow_wei, TASK_GAS)
+        asked = asked or asked_for(request, arena, say)
+        if not request.test_set_may_be_known:
+            ids = {digest: event.task_id for digest, event in landed.items()}
+            check_unknown(request, asked, self._drafts, arena, ids)
+        draft = self._draft_for(request, asked, lost, say)
         say("publish", 0, 1)
         self._drafts.mark_sent(draft)
         task_id = arena.publish(
@@ -71,6 +86,18 @@ class Publication:
         say("publish", 1, 1)
         self._setup.info(f"published task {task_id}: {request.title}", task=task_id)
         return task_id
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """ConfigError where another process publishes from this home: both would pay."""
+        try:
+            with locked(self._setup.home / "publishing.lock"):
+                yield
+        except LockedError as error:
+            raise ConfigError(
+                f"{error.holder} publishes from {self._setup.home} now",
+                hint="wait until it has ended, then run the same again",
+            ) from error
 
     def _lost(self) -> list[Draft]:
         """What a reorganisation took back since somebody was told of it.
@@ -157,14 +184,14 @@ class Publication:
         return found
 
     def _draft_for(
-        self, request: PublishRequest, wanted: str, lost: list[Draft], say: Progress
+        self, request: PublishRequest, asked: Asked, lost: list[Draft], say: Progress
     ) -> Draft:
         """What an earlier run sealed for the same request, or a fresh one."""
         for draft in (*self._drafts.unfinished(), *lost):
-            if draft.request == wanted and self._is_stored(draft):
+            if draft.request == asked.digest and self._is_stored(draft):
                 self._setup.info(f"taking up what was sealed {draft.origin}")
                 return draft
-        draft = self._seal(request, wanted, say)
+        draft = self._seal(request, asked, say)
         for old in self._drafts.unfinished():
             if old.digest != draft.digest and old.is_of(request):
                 self._supersede(old)
@@ -180,7 +207,7 @@ class Publication:
             return False
         return True
 
-    def _seal(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
+    def _seal(self, request: PublishRequest, asked: Asked, say: Progress) -> Draft:
         store, test_key = self._setup.store, new_test_key()
         with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
             spec = seal_offer(request, test_key, store, Path(scratch), say)
@@ -188,7 +215,7 @@ class Publication:
             digest=spec.digest(),
             test_key=test_key,
             title=request.title,
-            request=wanted,
+            request=asked.digest,
             folder=str(request.folder.resolve()),
             sealed_at=int(time.time()),
             sent=False,
@@ -197,18 +224,17 @@ class Publication:
         store.put_bytes(spec.encode())
         for cid in draft.cids:
             store.pin(cid)
-        self._drafts.add(draft)
+        self._drafts.add(draft, asked.images)
         return draft
 
     def _supersede(self, old: Draft) -> None:
         """Let go of what the same folder was sealed as before, unless it may be published yet."""
-        if old.sent:
+        if not self._drafts.discard(old):
             self._setup.info(
                 f"keeps what was sealed {old.origin}: an earlier run tried to publish it; "
                 "it does no harm"
             )
             return
-        self._drafts.discard(old)
         for cid in old.cids:
             self._setup.store.unpin(cid)
         self._setup.info(f"gave up what was sealed {old.origin}: images or options have changed")

@@ -12,6 +12,7 @@ from pouw.roles.content import fetch_manifest
 from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import files_of, hold
+from pouw.roles.means import GasWatch
 from pouw.roles.offer import Progress, PublishRequest
 from pouw.roles.outcome import tell_publisher
 from pouw.roles.publication import Publication, is_gone, task_of
@@ -20,7 +21,7 @@ from pouw.types import Address, RoundNumber, TaskId, Verdict
 
 WINNERS = "winners"
 
-__all__ = ["Progress", "PublishRequest", "Publisher", "Step", "decide"]
+__all__ = ["Progress", "PublishRequest", "Publisher", "Step", "calls_to_come", "decide"]
 
 
 class Step(enum.StrEnum):
@@ -51,6 +52,14 @@ def decide(view: View, mine: frozenset[TaskId], credit: int) -> Step:
     return Step.WAIT
 
 
+def calls_to_come(view: View, mine: frozenset[TaskId]) -> int:
+    """Those that tasks which are not over still need: both keys, and the closing."""
+    calls = 3 * len(mine)
+    if view.live and view.live.task_id in mine:
+        calls -= 2 if view.live.opened else 1
+    return calls
+
+
 class Publisher:
     """Publishes tasks and serves their keys; everything it must remember is in its journal."""
 
@@ -59,6 +68,7 @@ class Publisher:
         self._setup = setup = setup.until(self._errands.ending)
         self._drafts = Drafts(setup.journal)
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
+        self._gas = GasWatch(setup)
         self._address: Address = setup.arena.sender.address
 
     def publish(self, request: PublishRequest, progress: Progress | None = None) -> TaskId:
@@ -75,6 +85,7 @@ class Publisher:
         self._act(step, view, mine)
         self._keep_winners(frozenset(mine))
         tell_publisher(self._setup, self._feed, mine)
+        self._gas.look(calls_to_come(view, frozenset(mine) - self._feed.over))
         boundary = view.next_boundary()
         return Status(
             role="publisher",
@@ -94,7 +105,7 @@ class Publisher:
         """Wait for what is under way, but fetch no more."""
         self._errands.close()
 
-    def _act(self, step: Step, view: View, mine: dict[TaskId, bytes]) -> None:
+    def _act(self, step: Step, view: View, mine: dict[TaskId, Draft]) -> None:
         arena, errands = self._setup.arena, self._errands
         match step:
             case Step.WAIT:
@@ -102,17 +113,21 @@ class Publisher:
             case Step.SYNC:
                 errands.send("sync", arena.sync)
             case Step.RELEASE_DATA_KEY if view.selected:
-                data_key = data_key_of(mine[view.selected.task_id])
+                draft = mine[view.selected.task_id]
                 name = f"release the data key of task {view.selected.task_id}"
-                errands.send(name, lambda: arena.release_data_key(data_key))
+                errands.send(name, lambda: self._release(draft))
             case Step.OPEN_TEST if view.live:
-                test_key = mine[view.live.task_id]
+                test_key = mine[view.live.task_id].test_key
                 name = f"open the test set of round {view.live.number}"
                 errands.send(name, lambda: arena.open_test(test_key))
             case Step.FINALIZE if view.live:
                 errands.send(f"close round {view.live.number}", arena.finalize)
             case Step.WITHDRAW:
                 errands.send("withdraw", lambda: arena.withdraw(self._address))
+
+    def _release(self, draft: Draft) -> None:
+        self._drafts.mark_key_sent(draft)
+        self._setup.arena.release_data_key(data_key_of(draft.test_key))
 
     def _keep_winners(self, mine: frozenset[TaskId]) -> None:
         """Bring the models that were paid for here, while their miners still serve them."""
@@ -135,8 +150,8 @@ class Publisher:
 
         return keep
 
-    def _my_tasks(self) -> dict[TaskId, bytes]:
-        mine: dict[TaskId, bytes] = {}
+    def _my_tasks(self) -> dict[TaskId, Draft]:
+        mine: dict[TaskId, Draft] = {}
         for draft in self._drafts.all():
             if is_gone(self._setup.arena, draft, self._feed):
                 self._drafts.mark_gone(draft)
@@ -154,7 +169,7 @@ class Publisher:
             if task_id != draft.task_id:
                 self._drafts.mark_published(draft, task_id)
                 self._tell_id(draft, task_id)
-            mine[task_id] = draft.test_key
+            mine[task_id] = draft
         return mine
 
     def _tell_id(self, draft: Draft, task_id: TaskId) -> None:

@@ -159,6 +159,7 @@ class Theatre:
                 citation="Fonov et al. 2011",
                 proposal=brain_proposal(dims),
                 data_will_be_public=True,
+                test_set_may_be_known=True,
                 provenance=provenance,
                 retention_days=retention_days,
             )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pouw.errors import JournalError
-from pouw.journal import SCHEMA_VERSION, Journal
+from pouw.journal import SCHEMA_VERSION, SPARE_BYTES, Journal
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_put__disk_full__says_so_and_keeps_what_was_there(path: Path) -> None:
         journal.put("space", "kept", 1)
         journal._execute("PRAGMA max_page_count = 4")
         with pytest.raises(JournalError, match="full") as caught:
-            journal.put("space", "large", "x" * 100_000)
+            journal.put("space", "large", "x" * 2 * SPARE_BYTES)
         assert caught.value.hint is not None
         assert "free some space" in caught.value.hint
         assert journal.items("space") == [("kept", 1)]

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -102,6 +103,18 @@ def test_run_role__until_it_is_ended__closes_the_role_and_writes_its_status(tmp_
         "block": None,
         "error": None,
     }
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_run_role__log_on_a_full_disk__goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = Ending()
+    role = Counting(ending, 3, (ChainUnavailable("down"),))
+    with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        run_role(role, tmp_path, ending, poll_seconds=0.01, once=False)
+    assert role.steps == 3
 
 
 def test_run_role__same_block_again__keeps_when_it_came(tmp_path: Path) -> None:

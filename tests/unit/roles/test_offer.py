@@ -6,14 +6,18 @@ import dataclasses
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_task import write_tiny_set
 
 from pouw.documents import TaskSpec
 from pouw.errors import DataError, ModelTooLarge
 from pouw.hashing import data_key_of, key_hash_of
+from pouw.ml.cases import load_case
 from pouw.ml.examine import examine
+from pouw.ml.fingerprint import facts_of, fingerprint_of
 from pouw.ml.layout import read_dataset
 from pouw.ml.readers import read_folder
 from pouw.ml.recipe import propose
@@ -91,6 +95,24 @@ def test_seal_offer__of_colour_images__can_be_opened_learnt_and_scored(tmp_path:
     answer = scoring.Scorer().answer(asked)
     assert answer.reason == "score"
     assert answer.score_ppm > 700_000
+
+
+def test_seal_offer__planned_from_ct__tells_of_the_training_cases_alone(tmp_path: Path) -> None:
+    folder, random = write_tiny_set(tmp_path / "images", 6, 0), np.random.default_rng(2)
+    for number in range(6):  # every patient has a contrast of his own
+        path = folder / f"imagesTr/train{number}_0000.nii.gz"
+        label = np.asarray(nibabel.load(folder / f"labelsTr/train{number}.nii.gz").dataobj)
+        noise = random.normal(0, 20, label.shape) + (label > 0) * 100 * number
+        nibabel.save(nibabel.Nifti1Image(noise.astype(np.int16), np.eye(4)), path)
+    request = dataclasses.replace(request_for(folder), modality="CT", spatial_dims=2)
+    spec = seal(tmp_path, request)
+
+    store, key = LocalStore(tmp_path / "store"), data_key_of(TEST_KEY)
+    train = open_archive(store, spec, "train", key, key_hash_of(TEST_KEY), tmp_path / "open")
+    facts = [facts_of(load_case(case, 3), 3) for case in read_dataset(train).train]
+
+    assert (spec.train.cases, spec.test.cases) == (5, 1)
+    assert spec.inference.windows == fingerprint_of(facts).windows
 
 
 def test_seal_offer__with_another_key__hides_other_cases(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class World:
         self.arena = deploy(Sender(endpoint, dev_account(1)), PARAMETERS)
         self.other = ArenaClient(Sender(endpoint, dev_account(2)), self.arena.address)
         self.drafts = Drafts(journal)
-        self.drafts.add(OURS)
+        self.drafts.add(OURS, ())
         self.notices: list[Notice] = []
         store = LocalStore(home / "store")
         self.setup = Setup(self.arena, store, home, journal, CONFIRMATIONS, 0, self.notices.append)
