@@ -1,6 +1,6 @@
 """The submitting half of a miner: commitments, reveals and bonds.
 
-Models and manifests stay in the private store, whose CIDs need no network, until the reveal. The
+Models and manifests stay in a private store, whose CIDs need no network, until the reveal. The
 salt and the manifest's digest are in the journal before the commitment leaves, one record for each
 commitment ever sent, so whichever the chain holds can be opened.
 """
@@ -20,8 +20,8 @@ from pouw.roles.content import fetch_manifest
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import Keeper, files_of
 from pouw.roles.manifests import build_manifest
+from pouw.roles.rounds import folder_of, keep_checkpoints, private_store
 from pouw.storage.local import LocalStore
-from pouw.storage.store import copy
 from pouw.types import Address, EntryState, RoundNumber, Task
 
 _COMMITMENTS = "commitments"
@@ -46,7 +46,6 @@ class Submissions:
         self._setup = setup
         self._errands = errands
         self._address: Address = setup.arena.sender.address
-        self._private = LocalStore(setup.home / "content")
         self._keeper = Keeper(setup, errands)
 
     def committed(self, number: RoundNumber) -> Submission | None:
@@ -61,6 +60,15 @@ class Submissions:
             step=record["step"],
             model=Path(record["model"]),
         )
+
+    def keep(self, number: RoundNumber, spec: TaskSpec, snapshots: list[Snapshot]) -> None:
+        """Take what training wrote to the private store, so that a commitment has not to wait."""
+        if spec.provenance.policy != "none":
+            private, out = self._private(number), folder_of(self._setup.home, number)
+            self._errands.prepare(
+                f"keep the checkpoints of round {number}",
+                lambda: keep_checkpoints(private, out, snapshots),
+            )
 
     def commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -115,9 +123,9 @@ class Submissions:
     def _commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
     ) -> None:
-        arena = self._setup.arena
-        manifest = build_manifest(self._private, out, spec, task, number, self._address, snapshot)
-        self._private.put_bytes(manifest.encode())
+        arena, private = self._setup.arena, self._private(number)
+        manifest = build_manifest(private, out, spec, task, number, self._address, snapshot)
+        private.put_bytes(manifest.encode())
         digest, salt = manifest.digest(), secrets.token_bytes(32)
         value = commitment_of(arena.chain_id, arena.address, number, self._address, digest, salt)
         self._setup.journal.put(
@@ -151,11 +159,15 @@ class Submissions:
         )
 
     def _serve(self, number: RoundNumber, spec: TaskSpec, manifest_digest: bytes) -> None:
-        """Copy the manifest and all that it names to the public store; only now may others see."""
-        files = files_of(fetch_manifest(self._private, manifest_digest))
-        for cid in (*(cid for cid, _ in files), raw_cid(manifest_digest)):
-            copy(cid, self._private, self._setup.store)
+        """Bring the manifest and all that it names to the public store; only now may others see."""
+        private = self._private(number)
+        files = files_of(fetch_manifest(private, manifest_digest))
+        wanted = (*(cid for cid, _ in files), raw_cid(manifest_digest))
+        self._setup.store.take(wanted, private)
         self._keeper.keep(number, self._address, spec, files, manifest_digest)
+
+    def _private(self, number: RoundNumber) -> LocalStore:
+        return private_store(self._setup.home, number)
 
     def _reclaim(self, number: RoundNumber) -> None:
         if self._has_bond(number):
