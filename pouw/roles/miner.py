@@ -173,7 +173,7 @@ class Miner:
                 committed = self._submissions.committed(number)
             better = choose_snapshot(
                 self._trainer.snapshots(number),
-                committed,
+                self._submissions.last(number),
                 first=task.first,
                 min_score=task.min_score,
                 final=self._trainer.ended(view),
