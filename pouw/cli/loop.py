@@ -138,10 +138,7 @@ def _alone(home: Path, kind: str) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        click.echo(
-            f"{_clock()} warning: another process plays this role from {home} already; end one",
-            err=True,
-        )
+        _say(f"warning: another process plays this role from {home} already; end one")
     try:
         yield
     finally:
@@ -205,7 +202,7 @@ def run_role(
                 break
             ending.wait(max(0.05, pause - (time.monotonic() - begun)))
     if status is not None and not once:
-        click.echo(f"{_clock()} ended; still to come: {status.next}", err=True)
+        _say(f"ended; still to come: {status.next}")
     return status
 
 

@@ -8,8 +8,8 @@ from pouw.documents import Checkpoint, Manifest, ModelFile, Recipe, TaskSpec
 from pouw.errors import ProcessError
 from pouw.ml.requests import RUN_FILE, Run, Snapshot, TrainingRequest
 from pouw.roles.processes import read_snapshots
+from pouw.roles.rounds import kept
 from pouw.storage.local import LocalStore
-from pouw.storage.store import Stored
 from pouw.types import Address, RoundNumber, Task
 
 
@@ -22,7 +22,7 @@ def build_manifest(
     miner: Address,
     snapshot: Snapshot,
 ) -> Manifest:
-    """The manifest of ``snapshot``, its files kept in the private store.
+    """The manifest of ``snapshot``, its files in the private store, where most are already.
 
     Checkpoints are listed up to the snapshot's own, each naming the one before; where the spec
     asks for no provenance, none is.
@@ -32,13 +32,13 @@ def build_manifest(
         run = Run.parse((out / RUN_FILE).read_text())
     except FileNotFoundError as error:
         raise ProcessError(f"training left no record in {out}") from error
-    model = private.put_file(out / snapshot.model)
+    model = kept(private, out / snapshot.model)
     chain: list[Checkpoint] = []
     if spec.provenance.policy != "none":
         for entry in read_snapshots(out):
             if entry.step > snapshot.step:
                 break
-            stored: Stored = private.put_file(out / entry.checkpoint)
+            stored = kept(private, out / entry.checkpoint)
             chain.append(
                 Checkpoint(
                     step=entry.step,

@@ -16,7 +16,7 @@ from pouw.roles.processes import ScoringProcess
 from pouw.roles.submission import Submission, Submissions
 from pouw.roles.trainer import MinerOptions, Trainer
 from pouw.roles.view import View, read_view
-from pouw.types import EntryState, RoundNumber
+from pouw.types import EntryState, RoundNumber, Task
 
 PATIENCE_SECONDS = 15
 ROUND_GAS = 400_000  # of a few commitments and the reveal
@@ -173,7 +173,7 @@ class Miner:
                 committed = self._submissions.committed(number)
             better = choose_snapshot(
                 self._trainer.snapshots(number),
-                committed,
+                self._submissions.last(number),
                 first=task.first,
                 min_score=task.min_score,
                 final=self._trainer.ended(view),
@@ -210,14 +210,7 @@ class Miner:
                     self._look_at_means(owed_wei)
                     self._means_seen_in = live.number
                 self._trainer.train(view, self._feed.round(live.number).data_key)
-                if mine.better:
-                    self._submissions.commit(
-                        live.number,
-                        task,
-                        self._trainer.data.spec(task),
-                        self._trainer.out(live.number),
-                        mine.better,
-                    )
+                self._submit(live.number, task, mine.better)
             case Step.SCORE if mine.committed:
                 self._measure(view, mine.committed)
                 self._settle(mine)
@@ -232,6 +225,15 @@ class Miner:
                 self._errands.send("close the round", arena.finalize)
             case Step.SYNC:
                 self._errands.send("sync", arena.sync)
+
+    def _submit(self, number: RoundNumber, task: Task, better: Snapshot | None) -> None:
+        snapshots = self._trainer.snapshots(number)
+        if not snapshots:
+            return
+        spec = self._trainer.data.spec(task)
+        self._submissions.keep(number, spec, snapshots)
+        if better:
+            self._submissions.commit(number, task, spec, self._trainer.out(number), better)
 
     def _settle(self, mine: Progress) -> None:
         """Take out what lies in the arena: the bond of a reveal may have to come of it."""

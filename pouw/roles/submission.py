@@ -1,8 +1,9 @@
 """The submitting half of a miner: commitments, reveals and bonds.
 
-Models and manifests stay in the private store, whose CIDs need no network, until the reveal. The
+Models and manifests stay in a private store, whose CIDs need no network, until the reveal. The
 salt and the manifest's digest are in the journal before the commitment leaves, one record for each
-commitment ever sent, so whichever the chain holds can be opened.
+commitment ever sent, so whichever the chain holds can be opened. A manifest's salt stays the same:
+its commitment, asked for again, is the same transaction.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pouw.documents import TaskSpec
+from pouw.errors import ChainUnavailable
 from pouw.hashing import commitment as commitment_of
 from pouw.hashing import raw_cid
 from pouw.ml.requests import Snapshot
@@ -20,11 +23,12 @@ from pouw.roles.content import fetch_manifest
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import Keeper, files_of
 from pouw.roles.manifests import build_manifest
+from pouw.roles.rounds import folder_of, keep_checkpoints, private_store
 from pouw.storage.local import LocalStore
-from pouw.storage.store import copy
-from pouw.types import Address, EntryState, RoundNumber, Task
+from pouw.types import Address, Entry, EntryState, RoundNumber, Task
 
 _COMMITMENTS = "commitments"
+_SALTS = "salts"
 _SCORES = "scores"
 REVEALS = "reveals"
 
@@ -38,6 +42,16 @@ class Submission:
     step: int
     model: Path
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Submission:
+        """What a record in the journal says."""
+        return cls(
+            manifest_digest=bytes.fromhex(record["manifest"]),
+            salt=bytes.fromhex(record["salt"]),
+            step=record["step"],
+            model=Path(record["model"]),
+        )
+
 
 class Submissions:
     """What one miner has submitted, as its journal and the chain know it."""
@@ -46,21 +60,43 @@ class Submissions:
         self._setup = setup
         self._errands = errands
         self._address: Address = setup.arena.sender.address
-        self._private = LocalStore(setup.home / "content")
         self._keeper = Keeper(setup, errands)
+        self._strangers = set[bytes]()
 
     def committed(self, number: RoundNumber) -> Submission | None:
         """What the commitment that the chain holds binds; None where it is none of ours."""
-        digest = self._setup.arena.entry(number, self._address).digest
-        record = self._setup.journal.get(_COMMITMENTS, f"{number}/{digest.hex()}")
-        if record is None:
-            return None
-        return Submission(
-            manifest_digest=bytes.fromhex(record["manifest"]),
-            salt=bytes.fromhex(record["salt"]),
-            step=record["step"],
-            model=Path(record["model"]),
-        )
+        return self._known(number, self._setup.arena.entry(number, self._address))
+
+    def last(self, number: RoundNumber) -> Submission | None:
+        """What was committed last in Phase 1; None where nothing was, or it was taken back.
+
+        The latest that was included stands, though one node behind an endpoint may not know its
+        block yet, or another machine's commitment with the same key is in its place.
+        """
+        entry = self._setup.arena.entry(number, self._address)
+        included = self._included(number)
+        if included and self._known(number, entry) != Submission.of(included):
+            block = self._setup.arena.endpoint.block_number()
+            if block < included["block"]:
+                return Submission.of(included)
+            try:
+                entry = self._setup.arena.entry(number, self._address, block)
+            except ChainUnavailable:  # of a node that has not got that block
+                return Submission.of(included)
+        known = self._known(number, entry)
+        if known or entry.state is not EntryState.COMMITTED:
+            return known
+        self._warn_of_stranger(number, entry)
+        return Submission.of(included) if included else None
+
+    def keep(self, number: RoundNumber, spec: TaskSpec, snapshots: list[Snapshot]) -> None:
+        """Take what training wrote to the private store, so that a commitment has not to wait."""
+        if spec.provenance.policy != "none":
+            private, out = self._private(number), folder_of(self._setup.home, number)
+            self._errands.prepare(
+                f"keep the checkpoints of round {number}",
+                lambda: keep_checkpoints(private, out, snapshots),
+            )
 
     def commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -115,22 +151,24 @@ class Submissions:
     def _commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
     ) -> None:
-        arena = self._setup.arena
-        manifest = build_manifest(self._private, out, spec, task, number, self._address, snapshot)
-        self._private.put_bytes(manifest.encode())
-        digest, salt = manifest.digest(), secrets.token_bytes(32)
-        value = commitment_of(arena.chain_id, arena.address, number, self._address, digest, salt)
-        self._setup.journal.put(
-            _COMMITMENTS,
-            f"{number}/{value[:22].hex()}",
-            {
-                "manifest": digest.hex(),
-                "salt": salt.hex(),
-                "step": snapshot.step,
-                "model": str(out / snapshot.model),
-            },
+        arena, private = self._setup.arena, self._private(number)
+        manifest = build_manifest(private, out, spec, task, number, self._address, snapshot)
+        private.put_bytes(manifest.encode())
+        digest, journal = manifest.digest(), self._setup.journal
+        salt = journal.put_once(_SALTS, f"{number}/{digest.hex()}", secrets.token_hex(32))
+        value = commitment_of(
+            arena.chain_id, arena.address, number, self._address, digest, bytes.fromhex(salt)
         )
-        arena.commit(number, value)
+        record = {
+            "manifest": digest.hex(),
+            "salt": salt,
+            "step": snapshot.step,
+            "model": str(out / snapshot.model),
+        }
+        key = _key(number, value[:22])
+        journal.put(_COMMITMENTS, key, record)
+        receipt = arena.commit(number, value)
+        journal.put(_COMMITMENTS, key, {**record, "block": receipt.block_number})
         self._setup.info(
             f"committed step {snapshot.step} in round {number}, "
             f"validation Dice {snapshot.validation_dice_ppm / 1e6:.4f}",
@@ -151,11 +189,38 @@ class Submissions:
         )
 
     def _serve(self, number: RoundNumber, spec: TaskSpec, manifest_digest: bytes) -> None:
-        """Copy the manifest and all that it names to the public store; only now may others see."""
-        files = files_of(fetch_manifest(self._private, manifest_digest))
-        for cid in (*(cid for cid, _ in files), raw_cid(manifest_digest)):
-            copy(cid, self._private, self._setup.store)
+        """Bring the manifest and all that it names to the public store; only now may others see."""
+        private = self._private(number)
+        files = files_of(fetch_manifest(private, manifest_digest))
+        wanted = (*(cid for cid, _ in files), raw_cid(manifest_digest))
+        self._setup.store.take(wanted, private)
         self._keeper.keep(number, self._address, spec, files, manifest_digest)
+
+    def _known(self, number: RoundNumber, entry: Entry) -> Submission | None:
+        record = self._setup.journal.get(_COMMITMENTS, _key(number, entry.digest))
+        return None if record is None else Submission.of(record)
+
+    def _included(self, number: RoundNumber) -> dict[str, Any] | None:
+        """The record of the latest commitment of a round that was seen in a block."""
+        seen = [
+            record
+            for key, record in self._setup.journal.items(_COMMITMENTS)
+            if key.startswith(_key(number, b"")) and "block" in record
+        ]
+        return max(seen, key=lambda record: int(record["block"]), default=None)
+
+    def _warn_of_stranger(self, number: RoundNumber, entry: Entry) -> None:
+        if entry.digest not in self._strangers:
+            self._strangers.add(entry.digest)
+            self._setup.warn(
+                f"round {number} holds a commitment of this account that is not from this home: "
+                "another machine runs with the same key. Of a round's commitments only the last "
+                "can be revealed, and only by the machine that made it",
+                hint="stop one of the two, or give it an account of its own",
+            )
+
+    def _private(self, number: RoundNumber) -> LocalStore:
+        return private_store(self._setup.home, number)
 
     def _reclaim(self, number: RoundNumber) -> None:
         if self._has_bond(number):
@@ -164,3 +229,7 @@ class Submissions:
     def _has_bond(self, number: RoundNumber) -> bool:
         entry = self._setup.arena.entry(number, self._address)
         return entry.state is EntryState.REVEALED
+
+
+def _key(number: RoundNumber, digest: bytes) -> str:
+    return f"{number}/{digest.hex()}"

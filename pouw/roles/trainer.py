@@ -25,6 +25,7 @@ from pouw.roles.processes import (
     read_snapshots,
     read_tuned,
 )
+from pouw.roles.rounds import folder_of
 from pouw.roles.taskdata import TaskData
 from pouw.roles.view import View
 from pouw.types import Address, Deadlines, RoundNumber, Task, TaskId
@@ -80,7 +81,7 @@ class Trainer:
 
     def out(self, number: RoundNumber) -> Path:
         """Where the training of a round writes to."""
-        return self._setup.home / "rounds" / str(number)
+        return folder_of(self._setup.home, number)
 
     def snapshots(self, number: RoundNumber) -> list[Snapshot]:
         """The complete snapshots of a round, oldest first."""

@@ -18,12 +18,12 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from pouw.errors import ContentError, ContentMismatch, ContentNotFound
-from pouw.files import TEMPORARY_SUFFIX, advice, atomic_file, sync
+from pouw.files import TEMPORARY_SUFFIX, advice, atomic_file, sync, temporary_sibling
 from pouw.hashing import raw_cid
 from pouw.parallel import in_order
 from pouw.storage.assemble import write_file
@@ -37,7 +37,7 @@ from pouw.storage.block import (
     within,
 )
 from pouw.storage.cid import FileLeaves, Leaves, Stored, hash_leaves
-from pouw.storage.store import read_document
+from pouw.storage.store import Store, copy, each_block, read_document
 from pouw.storage.unixfs import Link, unique_blocks
 
 GRACE_SECONDS: Final = 3600
@@ -134,6 +134,26 @@ class LocalStore:
             for _ in in_order(sync, folders):
                 pass
         return stored
+
+    def take(self, cids: Iterable[str], source: Store) -> None:
+        """Keep every block of the files or documents that ``source`` has, each root last.
+
+        Blocks of another folder on the same file system become the same files: nothing is written.
+        """
+        if not isinstance(source, LocalStore):
+            for cid in cids:
+                copy(cid, source, self)
+            return
+        folders: set[Path] = set()
+
+        def link(block: str) -> None:
+            folders.add(self._write(block, source.fetch(block), source.path_of(block)))
+
+        with self._locked(fcntl.LOCK_SH):
+            for cid in cids:
+                each_block(cid, source.get_block, link)
+            for _ in in_order(sync, folders):
+                pass
 
     def get_file(self, cid: str, destination: Path, size: int) -> None:
         """Write the file ``cid`` of exactly ``size`` bytes to ``destination``, whole or not."""
@@ -238,12 +258,12 @@ class LocalStore:
             return False
         return link.level > 0 or not link.size or size == link.size
 
-    def _write(self, cid: str, data: bytes | memoryview) -> Path:
-        """Put the block in place; the folder to flush."""
+    def _write(self, cid: str, data: bytes | memoryview, same: Path | None = None) -> Path:
+        """Put the block in place, as the file ``same`` where it can be; the folder to flush."""
         path = self.path_of(cid)
         with self._explained(f"cannot keep block {cid}", cid):
-            if self._holds(path, data):
-                os.utime(path)
+            if self._holds(path, data) or (same is not None and _linked(same, path)):
+                os.utime(path)  # for the collection it is as young as any other that was put now
             else:
                 with atomic_file(path, sync_folder=False) as file:
                     file.write(data)
@@ -278,3 +298,15 @@ class LocalStore:
             ) from error
         except OSError as error:
             raise ContentError(f"{what}: {error.strerror}", cid=cid, hint=advice(error)) from error
+
+
+def _linked(same: Path, path: Path) -> bool:
+    """Whether ``path`` is the file ``same`` now; not every file system has links."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    try:
+        os.link(same, temporary)
+    except OSError:
+        return False
+    temporary.replace(path)
+    return True

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -84,6 +84,10 @@ class Mirrors(NetworkStore):
     def put_leaves(self, source: Leaves) -> Stored:
         """Keep a file that is made leaf by leaf in the first place; its root's CID and size."""
         return self._own.put_leaves(source)
+
+    def take(self, cids: Iterable[str], source: Store) -> None:
+        """Keep in the first place what ``source`` has of these files and documents."""
+        self._own.take(cids, source)
 
     def get_block(self, cid: str) -> bytes:
         """The verified bytes of one block, from the first place that has them."""

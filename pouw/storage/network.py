@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,7 @@ from pouw.parallel import in_order
 from pouw.storage.assemble import write_file
 from pouw.storage.block import LEAF_BYTES, cid_of_bytes, is_raw
 from pouw.storage.cid import FileLeaves, Leaves, Stored, hash_leaves
-from pouw.storage.store import read_document
+from pouw.storage.store import Store, copy, read_document
 from pouw.storage.unixfs import unique_blocks
 
 
@@ -86,6 +87,11 @@ class NetworkStore(ABC):
             return digest
 
         return hash_leaves(source, leaf, self.put_block)
+
+    def take(self, cids: Iterable[str], source: Store) -> None:
+        """Keep every block of the files or documents that ``source`` has, each root last."""
+        for cid in cids:
+            copy(cid, source, self)
 
     def get_file(self, cid: str, destination: Path, size: int) -> None:
         """Write the file ``cid`` of exactly ``size`` bytes to ``destination``, whole or not.

@@ -5,6 +5,7 @@ Blocks go in and out only after they hashed to their CID, so nobody has to trust
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,16 @@ from pouw.storage.block import LEAF_BYTES, is_raw, within
 from pouw.storage.cid import Leaves, Stored
 from pouw.storage.unixfs import Fetch, unique_blocks
 
-__all__ = ["Leaves", "Store", "Stored", "copy", "read_document", "within", "write_file"]
+__all__ = [
+    "Leaves",
+    "Store",
+    "Stored",
+    "copy",
+    "each_block",
+    "read_document",
+    "within",
+    "write_file",
+]
 
 
 class Store(Protocol):
@@ -45,6 +55,10 @@ class Store(Protocol):
         """Keep a file that is made leaf by leaf, in one pass; its root's CID and size."""
         ...
 
+    def take(self, cids: Iterable[str], source: Store) -> None:
+        """Keep every block of the files or documents that ``source`` has, each root last."""
+        ...
+
     def get_file(self, cid: str, destination: Path, size: int) -> None:
         """Write the file ``cid`` of exactly ``size`` bytes to ``destination``, whole or not."""
         ...
@@ -68,15 +82,18 @@ class Store(Protocol):
 
 def copy(cid: str, source: Store, destination: Store) -> None:
     """Bring every block of ``cid`` from ``source`` to ``destination``, the root last."""
+    each_block(
+        cid, source.get_block, lambda block: destination.put_block(block, source.get_block(block))
+    )
 
-    def bring(block: str) -> None:
-        destination.put_block(block, source.get_block(block))
 
+def each_block(cid: str, fetch: Fetch, take: Callable[[str], None]) -> None:
+    """Call ``take`` with every block of ``cid``, several at a time, the root last."""
     if not is_raw(cid):
-        below = (link.cid for link in unique_blocks(cid, within(cid, source.get_block)))
-        for _ in in_order(within(cid, bring), below):
+        below = (link.cid for link in unique_blocks(cid, within(cid, fetch)))
+        for _ in in_order(within(cid, take), below):
             pass
-    bring(cid)
+    take(cid)
 
 
 def read_document(cid: str, limit: int, fetch: Fetch) -> bytes:

@@ -23,6 +23,7 @@ from pouw.roles.keeping import files_of
 from pouw.roles.miner import Miner
 from pouw.roles.oracle import Oracle
 from pouw.roles.publisher import Publisher
+from pouw.roles.rounds import private_store
 from pouw.storage.block import digest_of
 from pouw.storage.gateway import GatewayStore
 from pouw.storage.ipfs import IpfsStore
@@ -99,7 +100,7 @@ class Watcher:
 
     def private(self, name: str) -> set[bytes]:
         """The digests of the blocks that only the miner's home has."""
-        return digests(self.theatre.folder / name / "content")
+        return digests(private_store(self.theatre.folder / name, ROUND).directory)
 
     def public(self) -> set[bytes]:
         """Of every block in a daemon or in a shared folder."""
@@ -159,10 +160,10 @@ def played(
 def contents(played: Played, name: str) -> tuple[str, ...]:
     """The CIDs of what that miner revealed: the manifest, its checkpoints, the model."""
     account = played.theatre.account(name).address
-    private = LocalStore(played.theatre.folder / name / "content")
+    store = played.theatre.places.of(name)
     for event in played.theatre.arena.events(0, played.theatre.endpoint.block_number()):
         if type(event).__name__ == "Revealed" and event.miner == account:
-            files = files_of(fetch_manifest(private, event.manifest_digest))
+            files = files_of(fetch_manifest(store, event.manifest_digest))
             return (raw_cid(event.manifest_digest), *(cid for cid, _ in files))
     raise AssertionError(f"{name} revealed nothing")
 

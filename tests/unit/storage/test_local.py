@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -302,6 +303,55 @@ def test_copy__block_damaged_at_the_source__brings_no_root(
     assert caught.value.cid == leaf_of(store, 1)
     assert cid not in blocks(other)
     assert leaf_of(store, 1) not in blocks(other)
+
+
+def test_take__folder_on_the_same_file_system__blocks_are_the_same_files_and_fresh(
+    store: LocalStore, source: Path, tmp_path: Path
+) -> None:
+    """Whoever collects meanwhile must not take what was kept hours ago elsewhere for left over."""
+    cid, document, other = store.put_file(source).cid, store.put_bytes(b"d"), tmp_path / "other"
+    for block in blocks(store):
+        os.utime(store.path_of(block), (0, 0))
+    public = LocalStore(other)
+    Mirrors([("own", public)]).take([cid, document], store)
+    public.verify(cid)
+    assert blocks(public) == blocks(store)
+    assert all(public.path_of(one).samefile(store.path_of(one)) for one in blocks(store))
+    assert public.gc() == 0
+
+
+def test_take__another_file_system__blocks_are_copied(
+    store: LocalStore, source: Path, tmp_path: Path
+) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system only")
+    cid = store.put_file(source).cid
+    with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
+        public = LocalStore(Path(folder))
+        public.take([cid], store)
+        public.verify(cid)
+
+
+def test_take__block_damaged_there__is_healed(
+    store: LocalStore, source: Path, tmp_path: Path
+) -> None:
+    cid, public = store.put_file(source).cid, LocalStore(tmp_path / "other")
+    public.put_file(source)
+    damage(public.path_of(leaf_of(store, 1)))
+    public.take([cid], store)
+    public.verify(cid)
+    store.verify(cid)
+
+
+def test_take__block_damaged_at_the_source__is_refused(
+    store: LocalStore, source: Path, tmp_path: Path
+) -> None:
+    cid, public = store.put_file(source).cid, LocalStore(tmp_path / "other")
+    damage(store.path_of(leaf_of(store, 1)))
+    with pytest.raises(ContentMismatch):
+        public.take([cid], store)
+    assert not public.has(cid)
 
 
 def test_local_store__folder_that_cannot_be_made__says_so(tmp_path: Path) -> None:
