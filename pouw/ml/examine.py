@@ -8,7 +8,9 @@ from typing import Final
 
 from pouw.errors import DataError
 from pouw.hashing import sha256
+from pouw.ml.bare import left_out
 from pouw.ml.fingerprint import CaseFacts, Fingerprint, facts_of, fingerprint_of
+from pouw.ml.images import NIFTI
 from pouw.ml.layout import CaseFile
 from pouw.ml.readers.source import Source
 from pouw.ml.split import patients_of
@@ -48,11 +50,13 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
     facts: list[CaseFacts] = []
     full: list[str] = []
     seen: dict[bytes, str] = {}
+    texts: dict[str, tuple[str, ...]] = {}
     for number, file in enumerate(cases, start=1):
         try:
             one = _examine_case(source, file, seen, remarks)
             facts.append(one)
             full += [file.name] * one.full
+            texts |= _texts(file)
         except DataError as error:
             problems.append(error)
         if progress:
@@ -76,6 +80,12 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
                 f"{full[0]} the first"
             )
         remarks += _remarks(source, found)
+    if texts:
+        fields = ", ".join(dict.fromkeys(field for own in texts.values() for field in own))
+        remarks.append(
+            f"{fields} of {len(texts)} NIfTI file(s) hold text and are left out; "
+            f"{next(iter(texts))} is the first"
+        )
     return Examination(source, tuple(problems), tuple(remarks), found)
 
 
@@ -95,6 +105,13 @@ def _examine_case(
         remarks.append(f"{file.name} is the same image as {seen[digest]}")
     seen.setdefault(digest, file.name)
     return facts_of(case, len(dataset.labels))
+
+
+def _texts(file: CaseFile) -> dict[str, tuple[str, ...]]:
+    """What is not published of the NIfTI files of a case, by the file's name."""
+    paths = (*file.images, *([file.label] if file.label else []))
+    found = {path.name: left_out(path) for path in paths if path.name.endswith(NIFTI)}
+    return {name: texts for name, texts in found.items() if texts}
 
 
 def _remarks(source: Source, found: Fingerprint) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from pouw.errors import DataError
 from pouw.hashing import sha256
+from pouw.ml.bare import copy_bare
 from pouw.ml.layout import CaseFile, Dataset
 from pouw.ml.readers.source import Source
 from pouw.types import SCORE_ONE_PPM
@@ -131,8 +131,9 @@ def write_split(
 ) -> None:
     """Write the training cases below ``out[0]`` and the test cases below ``out[1]``, as nnU-Net.
 
-    The two may be one folder. NIfTI files with final labels are copied as they are; everything else
-    is decoded and becomes a NIfTI file a channel, of the smallest type that holds it exactly.
+    The two may be one folder. NIfTI files with final labels keep their voxels and their grid, but
+    no text; everything else is decoded and becomes a NIfTI file a channel, of the smallest type that
+    holds it exactly.
     DataError where a folder is not empty or a case unusable; what was begun is left behind then.
     """
     for folder in set(out):
@@ -155,9 +156,9 @@ def _write_case(source: Source, case: CaseFile, out: Path, part: str) -> None:
     images, labels = out / f"images{part}", out / f"labels{part}"
     channels = len(source.dataset.channels)
     if source.copies and len(case.images) == channels and case.label is not None:
-        shutil.copyfile(case.label, labels / f"{case.name}{_ending(case.label)}")
+        copy_bare(case.label, labels / f"{case.name}{_ending(case.label)}")
         for number, path in enumerate(case.images):
-            shutil.copyfile(path, images / f"{case.name}_{number:04d}{_ending(path)}")
+            copy_bare(path, images / f"{case.name}_{number:04d}{_ending(path)}")
         return
     decoded = source.decode(case)
     if decoded.label is None or len(decoded.image) != channels:
