@@ -48,7 +48,7 @@ def copy_bare(source: Path, out: Path) -> None:
 
     Voxels stay as they are bit for bit, with byte order, scaling, affine, spacing and units; no
     text, no extension, and in gzip's header neither name nor time. The same file gives the same
-    bytes. DataError where ``source`` is no bounded NIfTI-1 image, shorter than announced or damaged.
+    bytes. DataError where ``source`` is no bounded NIfTI-1 image, or is cut off or damaged.
     """
     with out.open("wb") as file:
         zipped = out.name.endswith(".gz")

@@ -120,10 +120,15 @@ def divide(dataset: Dataset, fraction_ppm: int, seed: str) -> Split:
         raise DataError(
             f"{len(train)} training case(s) are left", hint="a miner needs two to validate on one"
         )
+    refuse_twins(train, test)
+    return Split(tuple(train), tuple(test))
+
+
+def refuse_twins(train: Sequence[CaseFile], test: Sequence[CaseFile]) -> None:
+    """DataError where a training and a test case have one name."""
     both = sorted({case.name for case in train} & {case.name for case in test})
     if both:
         raise DataError(f"{both[0]} is a training and a test case", hint="give cases other names")
-    return Split(tuple(train), tuple(test))
 
 
 def write_split(
@@ -132,9 +137,9 @@ def write_split(
     """Write the training cases below ``out[0]`` and the test cases below ``out[1]``, as nnU-Net.
 
     The two may be one folder. NIfTI files with final labels keep their voxels and their grid, but
-    no text; everything else is decoded and becomes a NIfTI file a channel, of the smallest type that
-    holds it exactly.
-    DataError where a folder is not empty or a case unusable; what was begun is left behind then.
+    no text; everything else is decoded and becomes a NIfTI file a channel, of the smallest type
+    that holds it exactly. DataError where a folder is not empty or a case unusable; what was begun
+    is left behind then.
     """
     for folder in set(out):
         if folder.exists() and any(folder.iterdir()):

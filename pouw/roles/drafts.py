@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from pouw.roles.offer import Progress, PublishRequest
 from pouw.types import TaskId
 
 TASKS: Final = "tasks"
+_NAMES: Final = "names of cases"
 # What the transaction says or where the images lie; everything else goes into the spec.
 _NOT_SEALED: Final = frozenset(
     {"folder", "reward_wei", "min_score_ppm", "first", "data_will_be_public", "proposal", "again"}
@@ -75,12 +77,26 @@ class Drafts:
         """Those whose publication nobody was told of."""
         return [draft for draft in self.all() if not draft.told]
 
-    def add(self, draft: Draft) -> None:
-        """Keep a draft."""
+    def add(self, draft: Draft, names: Mapping[str, str] | None = None) -> None:
+        """Keep a draft, and what its cases were called before they got neutral names."""
         value = {item.name: getattr(draft, item.name) for item in fields(draft)}
         del value["digest"]
         value |= {"test_key": draft.test_key.hex(), "cids": list(draft.cids)}
-        self._journal.put(TASKS, draft.digest.hex(), value)
+        with self._journal.transaction():
+            self._journal.put(TASKS, draft.digest.hex(), value)
+            self._journal.put(_NAMES, draft.digest.hex(), dict(names or {}))
+
+    def names_of(self, task_id: TaskId) -> dict[str, str]:
+        """What each case of a task was called; JournalError where that is not known."""
+        drafts = [draft for draft in self.all() if draft.task_id == task_id]
+        for draft in sorted(drafts, key=lambda one: one.sealed_at or 0, reverse=True):
+            names: dict[str, str] = self._journal.get(_NAMES, draft.digest.hex(), {})
+            if names:
+                return names
+        raise JournalError(
+            f"the journal {self._journal.path} has no names of cases of task {task_id}",
+            hint="name the home that published it with --home",
+        )
 
     def mark_sent(self, draft: Draft) -> None:
         """Its transaction is about to leave."""
@@ -102,7 +118,9 @@ class Drafts:
         """Forget a draft, and the key that opens it, that was never sent."""
         if draft.sent:
             raise JournalError(f"what was sealed {draft.origin} may still be published")
-        self._journal.delete(TASKS, draft.digest.hex())
+        with self._journal.transaction():
+            for space in (TASKS, _NAMES):
+                self._journal.delete(space, draft.digest.hex())
 
     def _change(self, draft: Draft, **changes: Any) -> None:
         with self._journal.transaction():

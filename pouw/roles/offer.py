@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pouw.documents import Archive, Caps, Licence, Metric, Provenance, TaskSpec
 from pouw.hashing import data_key_of, sha256
 from pouw.ml.arguments import check_caps
 from pouw.ml.examine import examine
+from pouw.ml.names import without_names
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
 from pouw.ml.replays import max_checkpoints_bytes
@@ -52,10 +53,23 @@ class PublishRequest:
     again: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A sealed task, and what each of its cases was called, by its name in the archives."""
+
+    spec: TaskSpec
+    names: Mapping[str, str]
+
+
+def split_seed(test_key: bytes) -> str:
+    """What decides, by the cases' names in the archives, who is in the test set."""
+    return sha256(b"test split" + test_key).hex()
+
+
 def seal_offer(
     request: PublishRequest, test_key: bytes, store: Store, scratch: Path, say: Progress
-) -> TaskSpec:
-    """Everything but the transaction: the spec whose archives are in ``store``.
+) -> Offer:
+    """Everything but the transaction: the spec, whose archives are in ``store``, and the names.
 
     DataError where the folder cannot be used, ModelError where the network does not keep to the
     task's own caps: nobody could win such a task.
@@ -67,8 +81,10 @@ def seal_offer(
     proposal = request.proposal or propose(dataset, fingerprint, wishes)
     patch = proposal.inference.patch
     check_caps(proposal.network, len(dataset.channels), len(dataset.labels), patch, proposal.caps)
-    train, test = _archives(source, test_key, store, scratch, say)
-    return TaskSpec(
+    unnamed = without_names(dataset)
+    published = replace(source, dataset=unnamed.dataset)
+    train, test = _archives(published, test_key, store, scratch, say)
+    spec = TaskSpec(
         title=request.title,
         modality=modality or "unknown",
         spatial_dims=2 if len(patch) == 2 else 3,
@@ -86,6 +102,7 @@ def seal_offer(
         retention_days=request.retention_days,
         data_becomes_public=True,
     )
+    return Offer(spec, unnamed.names)
 
 
 def _whole(caps: Caps) -> Caps:
@@ -97,7 +114,7 @@ def _archives(
     source: Source, test_key: bytes, store: Store, scratch: Path, say: Progress
 ) -> tuple[Archive, Archive]:
     """Both sealed archives; who is in the test set follows from the test key, so none can tell."""
-    split = divide(source.dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
+    split = divide(source.dataset, TEST_FRACTION_PPM, split_seed(test_key))
     folders = (scratch / "train", scratch / "test")
     write_split(source, split, folders, lambda done, total: say("write", done, total))
     return (

@@ -183,7 +183,8 @@ class Publication:
     def _seal(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
         store, test_key = self._setup.store, new_test_key()
         with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
-            spec = seal_offer(request, test_key, store, Path(scratch), say)
+            offer = seal_offer(request, test_key, store, Path(scratch), say)
+        spec = offer.spec
         draft = Draft(
             digest=spec.digest(),
             test_key=test_key,
@@ -197,7 +198,7 @@ class Publication:
         store.put_bytes(spec.encode())
         for cid in draft.cids:
             store.pin(cid)
-        self._drafts.add(draft)
+        self._drafts.add(draft, offer.names)
         return draft
 
     def _supersede(self, old: Draft) -> None:
