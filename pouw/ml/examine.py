@@ -19,6 +19,7 @@ Progress = Callable[[int, int], object]
 """Called with how many cases were looked at and how many there are."""
 
 _FEWEST: Final = 3
+_MOST_FOREGROUND: Final = 60  # percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class Examination:
     problems: tuple[DataError, ...]
     remarks: tuple[str, ...]
     fingerprint: Fingerprint | None
+
+    @property
+    def shares(self) -> str:
+        """Every label with its share of all labelled voxels, in words."""
+        voxels = self.fingerprint.voxels if self.fingerprint else ()
+        whole = max(1, sum(voxels))
+        named = zip(self.source.dataset.labels, voxels, strict=False)
+        return ", ".join(f"{name} ({100 * count / whole:.3g} %)" for name, count in named)
 
     def usable(self) -> Fingerprint:
         """The fingerprint of a folder without problems; else the first problem is raised."""
@@ -121,6 +130,9 @@ def _remarks(source: Source, found: Fingerprint) -> list[str]:
         for name, voxels in zip(dataset.labels[1:], found.voxels[1:], strict=True)
         if not voxels and any(found.voxels[1:])
     ]
+    whole = sum(found.voxels)
+    if whole and (share := 100 * (whole - found.voxels[0]) / whole) > _MOST_FOREGROUND:
+        lines.append(f"{share:.3g} % of all voxels are foreground: were masks inverted?")
     if len(set(found.spacings_um)) > 1:
         low, high = (
             tuple(pick(axis) / 1000 for axis in zip(*found.spacings_um, strict=True))

@@ -22,6 +22,7 @@ from pouw.sealing import Sealing
 from pouw.storage.store import Store
 
 TEST_FRACTION_PPM = 250_000
+_SHOWN_REMARKS = 20
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
@@ -67,15 +68,25 @@ def split_seed(test_key: bytes) -> str:
 
 
 def seal_offer(
-    request: PublishRequest, test_key: bytes, store: Store, scratch: Path, say: Progress
+    request: PublishRequest,
+    test_key: bytes,
+    store: Store,
+    scratch: Path,
+    say: Progress,
+    tell: Callable[[str], object] = lambda _line: None,
 ) -> Offer:
     """Everything but the transaction: the spec, whose archives are in ``store``, and the names.
 
+    ``tell`` is told in words what was found in the folder, before anything is written.
     DataError where the folder cannot be used, ModelError where the network does not keep to the
     task's own caps: nobody could win such a task.
     """
     source = read_folder(request.folder)
-    fingerprint = examine(source, lambda done, total: say("read", done, total)).usable()
+    found = examine(source, lambda done, total: say("read", done, total))
+    fingerprint = found.usable()
+    tell(f"labels: {found.shares}")
+    for remark in found.remarks[:_SHOWN_REMARKS]:
+        tell(f"note: {remark}")
     dataset, modality = source.dataset, request.modality or source.modality
     wishes = Wishes(request.spatial_dims, request.network, modality)
     proposal = request.proposal or propose(dataset, fingerprint, wishes)

@@ -183,7 +183,7 @@ class Publication:
     def _seal(self, request: PublishRequest, wanted: str, say: Progress) -> Draft:
         store, test_key = self._setup.store, new_test_key()
         with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
-            offer = seal_offer(request, test_key, store, Path(scratch), say)
+            offer = seal_offer(request, test_key, store, Path(scratch), say, self._setup.info)
         spec = offer.spec
         draft = Draft(
             digest=spec.digest(),

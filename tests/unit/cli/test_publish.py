@@ -157,11 +157,11 @@ def test_publish__same_again__is_refused_until_that_is_meant(
     assert ArenaReader.open(rpc, arena).state().tasks == 4
 
 
-def test_names__of_a_task_that_was_published__tells_what_its_cases_were_called(
+def test_publish__of_scans__says_shares_of_labels_and_keeps_names_of_cases(
     arena: str, scans: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words_for()) == 0
-    capsys.readouterr()
+    assert "labels: background (" in capsys.readouterr().err
     assert main(["publisher", "names", "1", "--json"]) == 0
     names = json.loads(capsys.readouterr().out)["names"]
     assert sorted(names) == [f"sub-00{number}" for number in range(1, 7)]

@@ -196,6 +196,27 @@ def test_seal_offer__recipe_without_a_bound_on_checkpoints__the_spec_has_one(
     assert spec.caps.checkpoints_bytes == 64 * (4 * spec.caps.model_bytes + (4 << 20))
 
 
+def test_seal_offer__of_images__says_what_check_says_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    folder = write_images(tmp_path / "images")
+    found = examine(read_folder(folder))
+    said: list[str] = []
+    seal_offer(
+        request_for(folder),
+        TEST_KEY,
+        LocalStore(tmp_path / "store"),
+        tmp_path / "scratch",
+        lambda stage, _done, _total: said.append(stage),
+        said.append,
+    )
+    lines = [f"labels: {found.shares}", *(f"note: {remark}" for remark in found.remarks)]
+    assert "note: masks: whatever is above 0 is foreground" in lines
+    first = said.index(lines[0])
+    assert said[first : first + len(lines)] == lines
+    assert "write" not in said[:first]
+
+
 def test_seal_offer__of_a_damaged_folder__seals_nothing(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images")
     (folder / "masks" / "i2.png").unlink()
