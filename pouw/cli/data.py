@@ -142,12 +142,7 @@ def _lines(found: Examination, proposal: Proposal | None, modality: str | None) 
     yield f"  {len(dataset.train)} training and {len(dataset.test)} test cases"
     yield f"  channels: {', '.join(dataset.channels)}"
     if numbers:
-        voxels = max(1, sum(numbers.voxels))
-        shares = (
-            f"{name} ({100 * count / voxels:.3g} %)"
-            for name, count in zip(dataset.labels, numbers.voxels, strict=True)
-        )
-        yield f"  labels: {', '.join(shares)}"
+        yield f"  labels: {found.shares}"
         size = " x ".join(map(str, numbers.median_shape))
         spacing = " x ".join(f"{one / 1000:g}" for one in numbers.median_spacing_um)
         yield f"  median image: {size} voxels of {spacing} mm"

@@ -66,7 +66,10 @@ def console(*, err: bool = False) -> Console:
 
 @contextmanager
 def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error, lines where it is no terminal: (stage, done, total)."""
+    """A progress bar on standard error, lines where it is no terminal: (stage, done, total).
+
+    A ``total`` of 0: nobody knows yet how much there is.
+    """
     if not is_terminal():
         with _lines("at work") as say:
             yield say
@@ -77,7 +80,7 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console(err=True)) as drawn:
         row = drawn.add_task("", total=None)
         yield lambda stage, done, total: drawn.update(
-            row, description=stage, completed=done, total=total
+            row, description=stage, completed=done, total=total or None
         )
 
 

@@ -33,6 +33,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     required=True,
     help="Folder for one label map a case (NAME.nii.gz).",
 )
+@click.option("--overwrite", is_flag=True, help="Write over label maps that are in OUT already.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -41,7 +42,14 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="auto: CUDA where there is one.",
 )
 def predict(
-    call: Call, *, model: Path, spec: Path | None, images: Path, out: Path, device: DeviceName
+    call: Call,
+    *,
+    model: Path,
+    spec: Path | None,
+    images: Path,
+    out: Path,
+    overwrite: bool,
+    device: DeviceName,
 ) -> None:
     """Segment images without labels by MODEL (safetensors), as its task's scorers would.
 
@@ -49,12 +57,14 @@ def predict(
     `pouw publisher model` fetches the model that won a task, and its spec.
     """
     from pouw.ml.images import images_in
-    from pouw.roles.predictor import predict_cases
+    from pouw.roles.predictor import predict_cases, refuse_overwriting
 
     task = read_spec(spec or model.parent / "spec.json")
     cases = images_in(images, len(task.channels))
+    if not overwrite:
+        refuse_overwriting(cases, out)
     with bar() as progress:
-        progress("load the model", 0, len(cases))
+        progress("starting", 0, 0)
         written = predict_cases(
             model, task, cases, out, device, lambda done, of: progress("segment", done, of)
         )

@@ -10,6 +10,7 @@ import click
 
 from pouw.cli.adapters import setup_for
 from pouw.cli.commands import run_command, show_status
+from pouw.cli.homes import JOURNAL_FILE
 from pouw.cli.loop import loop_options
 from pouw.cli.options import ACTOR, Call, example, settings_options
 from pouw.cli.output import is_terminal
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _DIMS: Final[dict[str, Literal[2, 3]]] = {"2": 2, "3": 3}
 NOTE = (
-    "Training data, test set and the winner's model are public for ever once they are opened; "
+    "Training data, test set and the winner's model are public for ever once they are opened; the "
+    "title and names of labels are at once; names of cases and texts in headers are left out; "
     "a publisher can leak to a friend; a colluding majority of oracles pays whom it likes."
 )
 _EASY_PPM, _HARD_PPM = 50_000, 990_000
@@ -163,6 +165,27 @@ def run(call: Call, **loop: Any) -> None:
 def status(call: Call) -> None:
     """What `pouw publisher run` last said of itself, when, and whether it runs."""
     show_status(call)
+
+
+@publisher.command(epilog=example("pouw publisher names 5 > names.txt"))
+@settings_options("home")
+@click.argument("task", type=click.IntRange(min=1))
+def names(call: Call, task: int) -> None:
+    """What the cases of your TASK were called; others see neutral names.
+
+    Only the home that published the task knows.
+    """
+    from pouw.journal import Journal
+    from pouw.roles.drafts import Drafts
+    from pouw.types import TaskId
+
+    path = call.settings.home / JOURNAL_FILE
+    if not path.exists():
+        raise ConfigError(f"no journal {path}", hint="name the publisher's home with --home")
+    with Journal(path) as journal:
+        found = Drafts(journal).names_of(TaskId(task))
+    lines = (f"{neutral}  {name}" for neutral, name in found.items())
+    call.output.result({"task": task, "names": found}, "\n".join(lines))
 
 
 def _odd(minimum: int) -> str:

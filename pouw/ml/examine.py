@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pouw.errors import DataError
 from pouw.hashing import sha256
+from pouw.ml.bare import left_out
 from pouw.ml.fingerprint import CaseFacts, Fingerprint, facts_of, fingerprint_of
+from pouw.ml.images import NIFTI
 from pouw.ml.layout import CaseFile
 from pouw.ml.readers.source import Source
 from pouw.ml.split import patients_of
@@ -17,24 +20,33 @@ Progress = Callable[[int, int], object]
 """Called with how many cases were looked at and how many there are."""
 
 _FEWEST: Final = 3
+_MOST_FOREGROUND: Final = 60  # percent
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
     """What was found in a folder; it can be published where there are no ``problems``.
 
-    ``facts``: of every case that could be read; ``fingerprint``: of all of them together.
+    ``facts``: of every case that could be read, by its images; ``fingerprint``: of all together.
     """
 
     source: Source
     problems: tuple[DataError, ...]
     remarks: tuple[str, ...]
-    facts: dict[CaseFile, CaseFacts]
+    facts: dict[tuple[Path, ...], CaseFacts]
     fingerprint: Fingerprint | None
 
     def fingerprint_of(self, cases: Sequence[CaseFile]) -> Fingerprint:
         """The fingerprint of some of the cases of a folder without problems."""
-        return fingerprint_of([self.facts[case] for case in cases])
+        return fingerprint_of([self.facts[case.images] for case in cases])
+
+    @property
+    def shares(self) -> str:
+        """Every label with its share of all labelled voxels, in words."""
+        voxels = self.fingerprint.voxels if self.fingerprint else ()
+        whole = max(1, sum(voxels))
+        named = zip(self.source.dataset.labels, voxels, strict=False)
+        return ", ".join(f"{name} ({100 * count / whole:.3g} %)" for name, count in named)
 
     def usable(self) -> Fingerprint:
         """The fingerprint of a folder without problems; else the first problem is raised."""
@@ -53,14 +65,16 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
     cases = (*dataset.train, *dataset.test)
     problems = list(source.problems)
     remarks = list(source.remarks)
-    facts: dict[CaseFile, CaseFacts] = {}
+    facts: dict[tuple[Path, ...], CaseFacts] = {}
     full: list[str] = []
     seen: dict[bytes, str] = {}
+    texts: dict[str, tuple[str, ...]] = {}
     for number, file in enumerate(cases, start=1):
         try:
             one = _examine_case(source, file, seen, remarks)
-            facts[file] = one
+            facts[file.images] = one
             full += [file.name] * one.full
+            texts |= _texts(file)
         except DataError as error:
             problems.append(error)
         if progress:
@@ -84,6 +98,12 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
                 f"{full[0]} the first"
             )
         remarks += _remarks(source, found)
+    if texts:
+        fields = ", ".join(dict.fromkeys(field for own in texts.values() for field in own))
+        remarks.append(
+            f"{fields} of {len(texts)} NIfTI file(s) hold text and are left out; "
+            f"{next(iter(texts))} is the first"
+        )
     return Examination(source, tuple(problems), tuple(remarks), facts, found)
 
 
@@ -105,6 +125,13 @@ def _examine_case(
     return facts_of(case, len(dataset.labels))
 
 
+def _texts(file: CaseFile) -> dict[str, tuple[str, ...]]:
+    """What is not published of the NIfTI files of a case, by the file's name."""
+    paths = (*file.images, *([file.label] if file.label else []))
+    found = {path.name: left_out(path) for path in paths if path.name.endswith(NIFTI)}
+    return {name: texts for name, texts in found.items() if texts}
+
+
 def _remarks(source: Source, found: Fingerprint) -> list[str]:
     dataset = source.dataset
     lines = [
@@ -112,6 +139,9 @@ def _remarks(source: Source, found: Fingerprint) -> list[str]:
         for name, voxels in zip(dataset.labels[1:], found.voxels[1:], strict=True)
         if not voxels and any(found.voxels[1:])
     ]
+    whole = sum(found.voxels)
+    if whole and (share := 100 * (whole - found.voxels[0]) / whole) > _MOST_FOREGROUND:
+        lines.append(f"{share:.3g} % of all voxels are foreground: were masks inverted?")
     if len(set(found.spacings_um)) > 1:
         low, high = (
             tuple(pick(axis) / 1000 for axis in zip(*found.spacings_um, strict=True))

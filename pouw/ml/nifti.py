@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_AXIS: Final = 4096
 MAX_CHANNELS: Final = 16
 MAX_DECODED_BYTES: Final = 1 << 30
-_HEADER_BYTES: Final = 348
+HEADER_BYTES: Final = 348
 _MAX_EXTENSION_BYTES: Final = 1 << 20
 _MAX_SPACING_UM: Final = 1_000_000_000
 _MICROMETRES: Final = {0: 1e3, 1: 1e6, 2: 1e3, 3: 1.0}
@@ -62,7 +62,8 @@ class Header:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, decompressed where it ends in ``.gz``; DataError for faults of reading."""
     try:
         with path.open("rb") as file:
             zipped = path.name.endswith(".gz")
@@ -73,20 +74,27 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def read_header(path: Path) -> Header:
     """The checked header of one file; DataError where it is no bounded NIfTI-1 image."""
-    with _opened(path) as stream:
-        return _parse_header(path, stream.read(_HEADER_BYTES))
+    with opened(path) as stream:
+        return parse_header(path, stream.read(HEADER_BYTES))
 
 
-def _parse_header(path: Path, block: bytes) -> Header:
+def stored_fields(block: bytes) -> np.void:
+    """The header's fields in the byte order of the file."""
+    fields: np.void = np.frombuffer(block, header_dtype)[0]
+    if not 1 <= int(fields["dim"][0]) <= 7:
+        fields = np.frombuffer(block, header_dtype.newbyteorder())[0]
+    return fields
+
+
+def parse_header(path: Path, block: bytes) -> Header:
+    """What a file's first 348 bytes announce; DataError where that is no bounded image."""
     hint = "write images and labels as single-file NIfTI-1 (.nii or .nii.gz)"
-    if len(block) != _HEADER_BYTES or block[344:347] != b"n+1":
+    if len(block) != HEADER_BYTES or block[344:347] != b"n+1":
         raise DataError(f"{path}: not a single-file NIfTI-1 image", hint=hint)
-    header = np.frombuffer(block, header_dtype)[0]
-    swapped = not 1 <= int(header["dim"][0]) <= 7
-    if swapped:
-        header = np.frombuffer(block, header_dtype.newbyteorder())[0]
+    header = stored_fields(block)
+    swapped = header.dtype != header_dtype
     code = _TYPES.get(int(header["datatype"]))
-    if int(header["sizeof_hdr"]) != _HEADER_BYTES or code is None:
+    if int(header["sizeof_hdr"]) != HEADER_BYTES or code is None:
         raise DataError(
             f"{path}: voxels of NIfTI type {int(header['datatype'])} cannot be read", hint=hint
         )
@@ -106,7 +114,7 @@ def _parse_header(path: Path, block: bytes) -> Header:
     if math.prod(shape) * max(4, dtype.itemsize) > MAX_DECODED_BYTES:
         raise DataError(f"{path}: shape {tuple(shape)} passes {MAX_DECODED_BYTES} bytes")
     offset = float(header["vox_offset"])
-    if not _HEADER_BYTES <= offset <= _HEADER_BYTES + _MAX_EXTENSION_BYTES:
+    if not HEADER_BYTES <= offset <= HEADER_BYTES + _MAX_EXTENSION_BYTES:
         raise DataError(f"{path}: voxels begin at byte {offset}", hint=hint)
     scale = _MICROMETRES.get(int(header["xyzt_units"]) & 7, 1e3)
     spacing = [float(size) * scale for size in header["pixdim"][1:4]]
@@ -128,9 +136,9 @@ def read_voxels(path: Path) -> tuple[Header, NDArray[np.generic]]:
     Unscaled voxels keep the stored type; scaled ones are float64. DataError where the file is not
     bounded NIfTI-1, is shorter than announced, damaged, or not finite.
     """
-    with _opened(path) as stream:
-        header = _parse_header(path, stream.read(_HEADER_BYTES))
-        stream.read(header.offset - _HEADER_BYTES)
+    with opened(path) as stream:
+        header = parse_header(path, stream.read(HEADER_BYTES))
+        stream.read(header.offset - HEADER_BYTES)
         size = math.prod(header.shape) * header.dtype.itemsize
         data = stream.read(size)
         stream.read(1)  # makes gzip check its CRC where the voxels are the end of the stream

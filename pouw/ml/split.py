@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from pouw.errors import DataError
 from pouw.hashing import sha256
+from pouw.ml.bare import copy_bare
 from pouw.ml.layout import CaseFile, Dataset
 from pouw.ml.readers.source import Source
 from pouw.types import SCORE_ONE_PPM
@@ -125,10 +125,15 @@ def divide(dataset: Dataset, fraction_ppm: int, seed: str) -> Split:
         raise DataError(
             f"{len(train)} training case(s) are left", hint="a miner needs two to validate on one"
         )
+    refuse_twins(train, test)
+    return Split(tuple(train), tuple(test))
+
+
+def refuse_twins(train: Sequence[CaseFile], test: Sequence[CaseFile]) -> None:
+    """DataError where a training and a test case have one name."""
     both = sorted({case.name for case in train} & {case.name for case in test})
     if both:
         raise DataError(f"{both[0]} is a training and a test case", hint="give cases other names")
-    return Split(tuple(train), tuple(test))
 
 
 def write_split(
@@ -136,9 +141,10 @@ def write_split(
 ) -> None:
     """Write the training cases below ``out[0]`` and the test cases below ``out[1]``, as nnU-Net.
 
-    The two may be one folder. NIfTI files with final labels are copied as they are; everything else
-    is decoded and becomes a NIfTI file a channel, of the smallest type that holds it exactly.
-    DataError where a folder is not empty or a case unusable; what was begun is left behind then.
+    The two may be one folder. NIfTI files with final labels keep their voxels and their grid, but
+    no text; everything else is decoded and becomes a NIfTI file a channel, of the smallest type
+    that holds it exactly. DataError where a folder is not empty or a case unusable; what was begun
+    is left behind then.
     """
     for folder in set(out):
         if folder.exists() and any(folder.iterdir()):
@@ -160,9 +166,9 @@ def _write_case(source: Source, case: CaseFile, out: Path, part: str) -> None:
     images, labels = out / f"images{part}", out / f"labels{part}"
     channels = len(source.dataset.channels)
     if source.copies and len(case.images) == channels and case.label is not None:
-        shutil.copyfile(case.label, labels / f"{case.name}{_ending(case.label)}")
+        copy_bare(case.label, labels / f"{case.name}{_ending(case.label)}")
         for number, path in enumerate(case.images):
-            shutil.copyfile(path, images / f"{case.name}_{number:04d}{_ending(path)}")
+            copy_bare(path, images / f"{case.name}_{number:04d}{_ending(path)}")
         return
     decoded = source.decode(case)
     if decoded.label is None or len(decoded.image) != channels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from pouw.types import TaskId
 
 TASKS: Final = "tasks"
 IMAGES: Final = "images"  # apart, since a role reads its tasks at every look
+NAMES: Final = "names of cases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +70,34 @@ class Drafts:
         """Those whose publication nobody was told of."""
         return [draft for draft in self.all() if not draft.told]
 
-    def add(self, draft: Draft, images: Sequence[str]) -> None:
-        """Keep a draft, and the digests of the images in it."""
+    def add(
+        self, draft: Draft, images: Sequence[str], names: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep a draft, the digests of its images, and what its cases were called before."""
         value = {item.name: getattr(draft, item.name) for item in fields(draft)}
         del value["digest"]
         value |= {"test_key": draft.test_key.hex(), "cids": list(draft.cids)}
         with self._journal.transaction():
             self._journal.put(TASKS, draft.digest.hex(), value)
             self._journal.put(IMAGES, draft.digest.hex(), list(images))
+            self._journal.put(NAMES, draft.digest.hex(), dict(names or {}))
 
     def images(self, draft: Draft) -> frozenset[str] | None:
         """The digests of the images in it; None where an older release kept none."""
         kept = self._journal.get(IMAGES, draft.digest.hex())
         return None if kept is None else frozenset(kept)
+
+    def names_of(self, task_id: TaskId) -> dict[str, str]:
+        """What each case of a task was called; JournalError where that is not known."""
+        drafts = [draft for draft in self.all() if draft.task_id == task_id]
+        for draft in sorted(drafts, key=lambda one: one.sealed_at or 0, reverse=True):
+            names: dict[str, str] = self._journal.get(NAMES, draft.digest.hex(), {})
+            if names:
+                return names
+        raise JournalError(
+            f"the journal {self._journal.path} has no names of cases of task {task_id}",
+            hint="name the home that published it with --home",
+        )
 
     def mark_sent(self, draft: Draft) -> None:
         """Its transaction is about to leave."""
@@ -115,6 +131,7 @@ class Drafts:
                 return False
             self._journal.delete(TASKS, key)
             self._journal.delete(IMAGES, key)
+            self._journal.delete(NAMES, key)
         return True
 
     def _change(self, draft: Draft, **changes: Any) -> None:

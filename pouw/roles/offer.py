@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from pouw.ml.arguments import check_caps
 from pouw.ml.data import resampled_shape
 from pouw.ml.examine import examine
 from pouw.ml.fingerprint import Fingerprint
+from pouw.ml.names import without_names
 from pouw.ml.readers import Source, read_folder
 from pouw.ml.recipe import Proposal, Wishes, propose
 from pouw.ml.replays import max_checkpoints_bytes
@@ -23,6 +24,7 @@ from pouw.sealing import Sealing
 from pouw.storage.store import Store
 
 TEST_FRACTION_PPM = 250_000
+_SHOWN_REMARKS = 20
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done, and how much there is."""
@@ -56,11 +58,30 @@ class PublishRequest:
     test_set_may_be_known: bool = False
 
 
-def seal_offer(
-    request: PublishRequest, test_key: bytes, store: Store, scratch: Path, say: Progress
-) -> TaskSpec:
-    """Everything but the transaction: the spec whose archives are in ``store``.
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A sealed task, and what each of its cases was called, by its name in the archives."""
 
+    spec: TaskSpec
+    names: Mapping[str, str]
+
+
+def split_seed(test_key: bytes) -> str:
+    """What decides, by the cases' names in the archives, who is in the test set."""
+    return sha256(b"test split" + test_key).hex()
+
+
+def seal_offer(
+    request: PublishRequest,
+    test_key: bytes,
+    store: Store,
+    scratch: Path,
+    say: Progress,
+    tell: Callable[[str], object] = lambda _line: None,
+) -> Offer:
+    """Everything but the transaction: the spec, whose archives are in ``store``, and the names.
+
+    ``tell`` is told in words what was found in the folder, before anything is written.
     DataError where the folder cannot be used or an image would be too large at the recipe's
     spacing, ModelError where the network does not keep to the task's own caps: nobody could win
     such a task.
@@ -68,17 +89,22 @@ def seal_offer(
     source = read_folder(request.folder)
     found = examine(source, lambda done, total: say("read", done, total))
     everything = found.usable()
+    tell(f"labels: {found.shares}")
+    for remark in found.remarks[:_SHOWN_REMARKS]:
+        tell(f"note: {remark}")
     dataset, modality = source.dataset, request.modality or source.modality
+    unnamed = without_names(dataset)
     # Who is in the test set follows from the test key, so none can tell.
-    split = divide(dataset, TEST_FRACTION_PPM, sha256(b"test split" + test_key).hex())
+    split = divide(unnamed.dataset, TEST_FRACTION_PPM, split_seed(test_key))
     wishes = Wishes(request.spatial_dims, request.network, modality)
     # The spec is public before the test set is: it must not tell what the hidden cases are like.
     proposal = request.proposal or propose(dataset, found.fingerprint_of(split.train), wishes)
     patch = proposal.inference.patch
     check_caps(proposal.network, len(dataset.channels), len(dataset.labels), patch, proposal.caps)
     _check_sizes(everything, proposal.inference, len(dataset.channels))
-    train, test = _archives(source, split, test_key, store, scratch, say)
-    return TaskSpec(
+    published = replace(source, dataset=unnamed.dataset)
+    train, test = _archives(published, split, test_key, store, scratch, say)
+    spec = TaskSpec(
         title=request.title,
         modality=modality or "unknown",
         spatial_dims=2 if len(patch) == 2 else 3,
@@ -96,6 +122,7 @@ def seal_offer(
         retention_days=request.retention_days,
         data_becomes_public=True,
     )
+    return Offer(spec, unnamed.names)
 
 
 def _check_sizes(fingerprint: Fingerprint, recipe: InferenceRecipe, channels: int) -> None:

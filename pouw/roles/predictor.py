@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 import subprocess
@@ -69,6 +70,18 @@ def predict_cases(
                 error.hint = f"{len(written)} of {len(cases)} label maps are in {out}"
             raise
     return written
+
+
+def refuse_overwriting(cases: list[CaseFile], out: Path) -> None:
+    """ConfigError where the label map of a case is in ``out`` already: it may be the truth."""
+    endings = (".nii.gz", ".nii")
+    paths = ([out / f"{case.name}{ending}" for ending in endings] for case in cases)
+    there = [next(filter(os.path.lexists, twins), None) for twins in paths]
+    if taken := [path for path in there if path]:
+        raise ConfigError(
+            f"{taken[0]} exists already ({len(taken)} of {len(cases)} label maps)",
+            hint="name another folder with --out, or add --overwrite",
+        )
 
 
 def _bring(source: Path, path: Path) -> None:

@@ -210,7 +210,8 @@ class Publication:
     def _seal(self, request: PublishRequest, asked: Asked, say: Progress) -> Draft:
         store, test_key = self._setup.store, new_test_key()
         with tempfile.TemporaryDirectory(prefix="publish-", dir=self._setup.home) as scratch:
-            spec = seal_offer(request, test_key, store, Path(scratch), say)
+            offer = seal_offer(request, test_key, store, Path(scratch), say, self._setup.info)
+        spec = offer.spec
         draft = Draft(
             digest=spec.digest(),
             test_key=test_key,
@@ -224,7 +225,7 @@ class Publication:
         store.put_bytes(spec.encode())
         for cid in draft.cids:
             store.pin(cid)
-        self._drafts.add(draft, asked.images)
+        self._drafts.add(draft, asked.images, offer.names)
         return draft
 
     def _supersede(self, old: Draft) -> None:

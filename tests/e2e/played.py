@@ -80,7 +80,7 @@ class Stage:
             citation="none",
             proposal=Proposal(shape.network, shape.inference, shape.caps),
         )
-        sealed = seal_offer(request, TEST_KEY, self.store, self.folder, lambda *_: None)
+        sealed = seal_offer(request, TEST_KEY, self.store, self.folder, lambda *_: None).spec
         replayed = Provenance(policy="replay", segment_steps=4, segments=1)
         return sealed.model_copy(update={"provenance": replayed})
 

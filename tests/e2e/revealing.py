@@ -88,7 +88,7 @@ class Stage:
         )
         scratch = folder / "scratch"
         scratch.mkdir()
-        sealed = seal_offer(request, TEST_KEY, self.store, scratch, lambda *_: None)
+        sealed = seal_offer(request, TEST_KEY, self.store, scratch, lambda *_: None).spec
         self.spec: TaskSpec = change(sealed)
         self.store.put_bytes(self.spec.encode())
         self.key_hash = hashing.key_hash_of(TEST_KEY)

@@ -21,7 +21,7 @@ def decode_pair(
     image = read_pixels(file.images[0]).astype(np.float32)
     if file.label is None:
         return Case(file.name, image, None, spacing_um)
-    mask = read_mask(file.label)
+    mask = read_mask(file.label, objects=objects)
     if mask.shape != image.shape[1:]:
         raise DataError(f"{file.label}: shape {mask.shape}, its image has {image.shape[1:]}")
     if objects:

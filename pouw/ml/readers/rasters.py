@@ -27,6 +27,9 @@ MAX_FILE_BYTES: Final = 1 << 30
 _FORMATS: Final = ("PNG", "TIFF", "BMP", "JPEG")
 _COLOUR: Final = ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _GREY: Final = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
+# JPEG leaves 4 values or more on either side at quality 95; codes of labels are fewer.
+_LEAST_MAXIMUM: Final = 64
+_BLURRED_KINDS: Final = 3
 _FAULTS: Final = (
     OSError,
     SyntaxError,
@@ -62,24 +65,46 @@ def read_pixels(path: Path) -> Pixels:
     return stacked
 
 
-def read_mask(path: Path) -> Pixels:
+def read_mask(path: Path, *, objects: bool = False) -> Pixels:
     """A mask as integers (X, Y, Z): its values, its palette's indices, or 1 where any colour is.
 
-    DataError where the file is not a bounded image or holds values that are not integers from 0.
+    ``objects``: its values number objects. DataError where the file is not a bounded image, holds
+    values that are not integers from 0, or values of objects or colours as only JPEG leaves them.
     """
     with _opened(path) as image:
         indexed = image.mode in ("P", "PA")
-        pages = []
-        for page in _pages(path, image):
-            plane = _page(page, grey=indexed or page.mode in _GREY)
-            pages.append(plane.any(axis=0) if len(plane) > 1 else plane[0])
+        coloured = not indexed and image.mode not in _GREY
+        pages = [_page(page, grey=not coloured).max(axis=0) for page in _pages(path, image)]
     mask = np.stack(pages, axis=-1)
+    if (objects or coloured) and _is_blurred(mask):
+        raise DataError(
+            f"{path}: values near 0 and near its maximum, {int(mask.max())}, but not only those, "
+            "as JPEG or resizing leaves them; all of them would be foreground",
+            hint="save the mask as PNG from its original, or set what is above half of the maximum "
+            "to 255 and the rest to 0; if the values number objects, save them with 16 bits",
+        )
+    if coloured:
+        mask = mask > 0
     # False for NaN and infinity too.
     if mask.dtype.kind == "f" and not np.equal(np.mod(mask, 1), 0).all():
         raise DataError(f"{path}: values that are not integers")
     if mask.min() < 0:
         raise DataError(f"{path}: values below 0")
     return np.ascontiguousarray(mask.astype(np.uint8) if mask.dtype.kind == "b" else mask)
+
+
+def _is_blurred(mask: Pixels) -> bool:
+    """Whether 8-bit values lie around 0 and a maximum, with next to nothing between them.
+
+    Numbers of objects fill the middle too, whatever one of them, the ground perhaps, may cover.
+    """
+    top = int(mask.max())
+    if mask.dtype != np.uint8 or top < _LEAST_MAXIMUM:
+        return False
+    counts = np.bincount(mask.ravel())[1:top]
+    low, middle, high = np.split(counts, [top // 4, top // 2])
+    kinds = min(np.count_nonzero(low), np.count_nonzero(high))
+    return kinds >= _BLURRED_KINDS and 10 * int(middle.sum()) < int(counts.sum() - counts.max())
 
 
 def _page(page: Pillow.Image, *, grey: bool) -> Pixels:

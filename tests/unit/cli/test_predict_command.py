@@ -135,6 +135,41 @@ def test_predict__folder_that_does_not_fit__is_refused_by_name(
         assert not (folder / "labels").exists()
 
 
+def test_predict__onto_the_ground_truth__is_refused_before_the_model_is_looked_at(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = {path.name: path.read_bytes() for path in (folder / "data/labelsTs").iterdir()}
+    (folder / "spare").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").write_bytes(b"no model")
+    predict("data/imagesTs", "--out", "data/labelsTs", code=1)
+    told = json.loads(capsys.readouterr().out)
+    assert told["error"] == "data/labelsTs/test0.nii.gz exists already (2 of 2 label maps)"
+    assert "--overwrite" in told["hint"]
+    assert truth == {path.name: path.read_bytes() for path in (folder / "data/labelsTs").iterdir()}
+
+    (folder / "spare").rename(folder / "model.safetensors")
+    predict("data/imagesTs", "--out", "data/labelsTs", "--overwrite")
+    assert truth != {path.name: path.read_bytes() for path in (folder / "data/labelsTs").iterdir()}
+
+
+def test_predict__where_an_uncompressed_label_map_is__is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "labels").mkdir()
+    (folder / "labels/test1.nii").write_bytes(b"mine")
+    predict("data/imagesTs", code=1)
+    assert "labels/test1.nii exists already" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_predict__before_the_first_window__says_that_it_starts(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.cli.output.LINE_SECONDS", 0.01)
+    predict("data/imagesTs")
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("starting, ")
+
+
 def test_predict__no_image_or_no_spec__says_what_is_missing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

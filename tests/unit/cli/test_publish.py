@@ -179,6 +179,24 @@ def test_publish__same_again__is_refused_until_that_is_meant(
     assert ArenaReader.open(rpc, arena).state().tasks == 4
 
 
+def test_publish__of_scans__says_shares_of_labels_and_keeps_names_of_cases(
+    arena: str, scans: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words_for()) == 0
+    assert "labels: background (" in capsys.readouterr().err
+    assert main(["publisher", "names", "1", "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)["names"]
+    assert sorted(names) == [f"sub-00{number}" for number in range(1, 7)]
+    assert sorted(names.values()) == ["Tr0", "Tr1", "Tr2", "Tr3", "Ts0", "Ts1"]
+    assert main(["publisher", "names", "1"]) == 0
+    assert f"sub-001  {names['sub-001']}" in capsys.readouterr().out
+
+    assert main(["publisher", "names", "2", "--json"]) == 1
+    assert "task 2" in json.loads(capsys.readouterr().out)["error"]
+    assert main(["publisher", "names", "1", "--home", "elsewhere", "--json"]) == 1
+    assert not (folder / "elsewhere").exists()
+
+
 def test_publish__again_and_killed_after_it_was_sent__run_again_is_the_same_task(
     arena: str,
     scans: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import time
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from pouw.ml.fingerprint import facts_of, fingerprint_of
 from pouw.ml.layout import read_dataset
 from pouw.ml.readers import read_folder
 from pouw.ml.recipe import propose
+from pouw.ml.split import divide, patients_of
 from pouw.roles.content import open_archive
-from pouw.roles.offer import PublishRequest, seal_offer
+from pouw.roles.offer import TEST_FRACTION_PPM, Offer, PublishRequest, seal_offer, split_seed
 from pouw.storage.local import LocalStore
 
 TEST_KEY = bytes(range(32))
@@ -57,11 +59,77 @@ def request_for(folder: Path) -> PublishRequest:
     )
 
 
-def seal(tmp_path: Path, request: PublishRequest, key: bytes = TEST_KEY) -> TaskSpec:
+def offered(tmp_path: Path, request: PublishRequest, key: bytes = TEST_KEY) -> Offer:
     scratch = tmp_path / f"scratch-{key.hex()[:8]}"
     scratch.mkdir()
     store = LocalStore(tmp_path / "store")
     return seal_offer(request, key, store, scratch, lambda _stage, _done, _total: None)
+
+
+def seal(tmp_path: Path, request: PublishRequest, key: bytes = TEST_KEY) -> TaskSpec:
+    return offered(tmp_path, request, key).spec
+
+
+def opened(tmp_path: Path, spec: TaskSpec) -> dict[str, Path]:
+    """The folders that miners and oracles open."""
+    store, hashed = LocalStore(tmp_path / "store"), key_hash_of(TEST_KEY)
+    keys = {"train": data_key_of(TEST_KEY), "test": TEST_KEY}
+    return {
+        kind: open_archive(store, spec, kind, key, hashed, tmp_path / "open")
+        for kind, key in keys.items()
+    }
+
+
+def write_scans(root: Path) -> Path:
+    """Two slices of each of five patients, who are named in names and headers of the files."""
+    random = np.random.default_rng(6)
+    for patient in ("Mueller", "Meier", "Schmidt", "Weber", "Wagner"):
+        for part in (1, 2):
+            label = np.zeros((16, 16, 1), np.uint8)
+            label[4:9, 3 + part : 10] = 1
+            image = (300 * label + random.normal(0, 30, label.shape)).astype(np.int16)
+            for folder, voxels in (("imagesTr", image), ("labelsTr", label)):
+                made = nibabel.Nifti1Image(voxels, np.diag([0.5, 0.5, 3.0, 1.0]))
+                made.header["descrip"] = f"{patient}^Hans 1961-03-04".encode()
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                nibabel.save(made, root / folder / f"{patient}_slice_{part}.nii.gz")
+    return root
+
+
+def test_seal_offer__of_scans_that_name_patients__archives_name_nobody(tmp_path: Path) -> None:
+    folder = write_scans(tmp_path / "scans")
+    offer = offered(tmp_path, request_for(folder))
+    archives = opened(tmp_path, offer.spec)
+    for path in (path for one in archives.values() for path in one.rglob("*") if path.is_file()):
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        assert path.name == "dataset.json" or path.name.startswith("sub-00")
+        assert not any(word in data for word in (b"Hans", b"1961", b"slice"))
+    published = [
+        *read_dataset(archives["train"]).train,
+        *read_dataset(archives["test"]).test,
+    ]
+    originals = {case.name: case for case in read_dataset(folder).train}
+    assert sorted(offer.names.values()) == sorted(originals)
+    for case in published:
+        original = originals[offer.names[case.name]]
+        for new, old in ((case.images[0], original.images[0]), (case.label, original.label)):
+            assert np.array_equal(nibabel.load(new).get_fdata(), nibabel.load(old).get_fdata())
+    whose = patients_of(published)
+    for one, patient in whose.items():
+        for other, same in whose.items():
+            ours, theirs = (offer.names[name].split("_")[0] for name in (one, other))
+            assert (patient == same) == (ours == theirs)
+
+
+def test_seal_offer__test_set__is_what_anybody_recomputes_from_the_names_and_the_key(
+    tmp_path: Path,
+) -> None:
+    spec = seal(tmp_path, request_for(write_scans(tmp_path / "scans")))
+    archives = opened(tmp_path, spec)
+    train, test = read_dataset(archives["train"]), read_dataset(archives["test"])
+    whole = dataclasses.replace(train, train=(*train.train, *test.test))
+    again = divide(whole, TEST_FRACTION_PPM, split_seed(TEST_KEY))
+    assert {case.name for case in again.test} == {case.name for case in test.test}
 
 
 def test_seal_offer__of_colour_images__can_be_opened_learnt_and_scored(tmp_path: Path) -> None:
@@ -72,15 +140,10 @@ def test_seal_offer__of_colour_images__can_be_opened_learnt_and_scored(tmp_path:
     assert spec.channels == ("red", "green", "blue")
     assert spec.inference.patch == (48, 40)
     assert (spec.train.cases, spec.test.cases) == (5, 1)
-    keys = {"train": data_key_of(TEST_KEY), "test": TEST_KEY}
-    opened = {}
-    for kind in ("train", "test"):
-        store = LocalStore(tmp_path / "store")
-        hashed = key_hash_of(TEST_KEY)
-        opened[kind] = open_archive(store, spec, kind, keys[kind], hashed, tmp_path / "open")
+    archives = opened(tmp_path, spec)
     request = requests.TrainingRequest(
         spec=spec,
-        data=opened["train"],
+        data=archives["train"],
         out=tmp_path / "run",
         seed="0x" + "5a" * 32,
         stop_at_ms=int(time.time() * 1000) + 300_000,
@@ -91,7 +154,7 @@ def test_seal_offer__of_colour_images__can_be_opened_learnt_and_scored(tmp_path:
     training.Training(request, lambda: False).run()
     snapshot = requests.Snapshot.parse((tmp_path / "run" / "snapshots.jsonl").read_text())
     model = tmp_path / "run" / snapshot.model
-    asked = requests.ScoringRequest(id="colour", spec=spec, data=opened["test"], model=model)
+    asked = requests.ScoringRequest(id="colour", spec=spec, data=archives["test"], model=model)
     answer = scoring.Scorer().answer(asked)
     assert answer.reason == "score"
     assert answer.score_ppm > 700_000
@@ -152,6 +215,27 @@ def test_seal_offer__recipe_without_a_bound_on_checkpoints__the_spec_has_one(
     without = dataclasses.replace(proposal, caps=caps)
     spec = seal(tmp_path, dataclasses.replace(request_for(folder), proposal=without), bytes(32))
     assert spec.caps.checkpoints_bytes == 64 * (4 * spec.caps.model_bytes + (4 << 20))
+
+
+def test_seal_offer__of_images__says_what_check_says_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    folder = write_images(tmp_path / "images")
+    found = examine(read_folder(folder))
+    said: list[str] = []
+    seal_offer(
+        request_for(folder),
+        TEST_KEY,
+        LocalStore(tmp_path / "store"),
+        tmp_path / "scratch",
+        lambda stage, _done, _total: said.append(stage),
+        said.append,
+    )
+    lines = [f"labels: {found.shares}", *(f"note: {remark}" for remark in found.remarks)]
+    assert "note: masks: whatever is above 0 is foreground" in lines
+    first = said.index(lines[0])
+    assert said[first : first + len(lines)] == lines
+    assert "write" not in said[:first]
 
 
 def test_seal_offer__of_a_damaged_folder__seals_nothing(tmp_path: Path) -> None:
