@@ -168,13 +168,14 @@ class Snapshot(Record):
 
     ``milliseconds`` since training first began; ``checkpoint`` and ``model`` are file names in
     ``out``, the model's weights in ``dtype``; ``previous`` names the checkpoint before, None for
-    the first.
+    the first. Of the files only the last ``checkpoint`` is needed to go on.
     """
 
     step: Count
     milliseconds: Count
     model: Text
     checkpoint: Text
+    checkpoint_bytes: Positive
     previous: Text | None
     train_loss_ppm: Loss
     validation_dice_ppm: Ppm

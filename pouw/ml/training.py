@@ -38,6 +38,7 @@ from pouw.ml.planning import PlanningPolicy, StepPlanner, budget_fraction_ppm
 from pouw.ml.requests import (
     EndReason,
     Finished,
+    Precision,
     Progress,
     Run,
     Snapshot,
@@ -138,7 +139,7 @@ class Training:
         snapshots = self._folder.snapshots()
         self._room = room_of(self.request.spec, self._learner.network)
         for snapshot in snapshots:
-            self._room.add((self._folder.path / snapshot.checkpoint).stat().st_size)
+            self._room.add(snapshot.checkpoint_bytes)
         self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
         if snapshots:
             self._last = snapshots[-1]
@@ -261,29 +262,32 @@ class Training:
         )
         if dice_ppm is None:
             dice_ppm = self._last.validation_dice_ppm if self._last else 0
-        snapshot = Snapshot(
-            step=self._step,
-            milliseconds=self._elapsed_ms(),
-            model=f"model-{self._step:08d}.safetensors",
-            checkpoint=f"checkpoint-{self._step:08d}.safetensors",
-            previous=self._last.checkpoint if self._last else None,
-            train_loss_ppm=round(self._loss * SCORE_ONE_PPM),
-            validation_dice_ppm=dice_ppm,
-            dtype="bfloat16" if halved else "float32",
+        folder, validated_at, validated_ms = self._folder.path, now_ms(), self._elapsed_ms()
+        model, checkpoint = (
+            folder / f"{kind}-{self._step:08d}.safetensors" for kind in ("model", "checkpoint")
         )
+        dtype: Precision = "bfloat16" if halved else "float32"
         state = CheckpointState(
             step=self._step,
-            loss_ppm=snapshot.train_loss_ppm,
+            loss_ppm=round(self._loss * SCORE_ONE_PPM),
             schedule_ppm=tuple(self._schedule),
-            previous=snapshot.previous or "",
+            previous=self._last.checkpoint if self._last else "",
             previous_sha256=self._last_sha256,
         )
-        folder, validated_at = self._folder.path, now_ms()
-        digest = self._learner.save(
-            folder / snapshot.model, folder / snapshot.checkpoint, state, snapshot.dtype
+        digest = self._learner.save(model, checkpoint, state, dtype)
+        snapshot = Snapshot(
+            step=self._step,
+            milliseconds=validated_ms,
+            model=model.name,
+            checkpoint=checkpoint.name,
+            checkpoint_bytes=checkpoint.stat().st_size,
+            previous=state.previous or None,
+            train_loss_ppm=state.loss_ppm,
+            validation_dice_ppm=dice_ppm,
+            dtype=dtype,
         )
         self._folder.add(snapshot)
-        self._room.add((folder / snapshot.checkpoint).stat().st_size)
+        self._room.add(snapshot.checkpoint_bytes)
         self._last, self._last_sha256, self._schedule = snapshot, digest.hex(), []
         self._writing_ms = max(2 * (now_ms() - validated_at), _LEAST_WRITING_MS)
         self._planner.observe_closing(now_ms() - begun)

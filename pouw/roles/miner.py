@@ -234,6 +234,8 @@ class Miner:
         self._submissions.keep(number, spec, snapshots)
         if better:
             self._submissions.commit(number, task, spec, self._trainer.out(number), better)
+        else:
+            self._submissions.thin_out(number, task, snapshots)
 
     def _settle(self, mine: Progress) -> None:
         """Take out what lies in the arena: the bond of a reveal may have to come of it."""

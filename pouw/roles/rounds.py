@@ -1,20 +1,28 @@
 """What a miner's private home holds of a round: the folder of its training, and in it a store.
 
-The store is a round's own, so both go together.
+The store is a round's own, so both go together. Every checkpoint lies there once: in the store as
+soon as its snapshot is complete, and as a file only while training may go on from it.
 """
 
 from __future__ import annotations
 
+import shutil
+import threading
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pouw.documents import Positive
 from pouw.files import atomic_file
 from pouw.ml.requests import Record, Snapshot
 from pouw.storage.local import LocalStore
 from pouw.storage.store import Stored
-from pouw.types import RoundNumber
+from pouw.types import RoundNumber, Task
 
-_NOTES = "files"
+_NOTES: Final = "files"
+_RECORDS: Final = 10  # rounds whose logs and curves stay
+_WEIGHTS: Final = "*.safetensors"
+_keeping = threading.Lock()
 
 
 class _Note(Record):
@@ -29,9 +37,15 @@ def folder_of(home: Path, number: RoundNumber) -> Path:
     return home / "rounds" / str(number)
 
 
+def rounds_in(home: Path) -> list[RoundNumber]:
+    """The rounds that ``home`` holds anything of, oldest first."""
+    names = (folder.name for folder in (home / "rounds").glob("*"))
+    return sorted(RoundNumber(int(name)) for name in names if name.isdecimal())
+
+
 def private_store(home: Path, number: RoundNumber) -> LocalStore:
     """Where what was trained lies in blocks until it is revealed."""
-    return LocalStore(folder_of(home, number) / "content")
+    return LocalStore(_content(home, number))
 
 
 def kept(private: LocalStore, file: Path) -> Stored:
@@ -40,16 +54,71 @@ def kept(private: LocalStore, file: Path) -> Stored:
     It is read once: no training writes such a file again, and the note is gone with the store.
     """
     note = private.directory / _NOTES / f"{file.name}.json"
-    if note.exists():
-        known = _Note.parse(note.read_bytes())
-        return Stored(known.cid, known.bytes)
-    stored = private.put_file(file)
-    with atomic_file(note) as out:
-        out.write(_Note(cid=stored.cid, bytes=stored.bytes).line().encode())
-    return stored
+    with _keeping:  # or a commitment might miss the file that was taken to the store just now
+        if note.exists():
+            known = _Note.parse(note.read_bytes())
+            return Stored(known.cid, known.bytes)
+        stored = private.put_file(file)
+        with atomic_file(note) as out:
+            out.write(_Note(cid=stored.cid, bytes=stored.bytes).line().encode())
+        return stored
 
 
-def keep_checkpoints(private: LocalStore, out: Path, snapshots: list[Snapshot]) -> None:
-    """Bring to the private store what a manifest of these ``snapshots`` lists."""
+def move_checkpoints(private: LocalStore | None, out: Path, snapshots: Sequence[Snapshot]) -> None:
+    """Bring the checkpoints of ``snapshots`` from ``out`` to the private store, if there is one.
+
+    As a file only the last stays, which training goes on from.
+    """
     for snapshot in snapshots:
-        kept(private, out / snapshot.checkpoint)
+        file = out / snapshot.checkpoint
+        if not file.exists():
+            continue
+        if private:
+            kept(private, file)
+        if snapshot is not snapshots[-1]:
+            file.unlink()
+
+
+def outdone(snapshots: Sequence[Snapshot], task: Task) -> list[Snapshot]:
+    """Those that nobody commits to any more: a later one validated at least as well.
+
+    Where the earliest commitment wins, the first that promises the minimum is none of them.
+    """
+    promising = (one for one in snapshots if one.validation_dice_ppm >= task.min_score)
+    first = next(promising, None) if task.first else None
+    found, best = list[Snapshot](), -1
+    for snapshot in reversed(snapshots):
+        if snapshot.validation_dice_ppm <= best and snapshot is not first:
+            found.append(snapshot)
+        best = max(best, snapshot.validation_dice_ppm)
+    return found
+
+
+def delete_models(out: Path, snapshots: Iterable[Snapshot], needed: Collection[Path]) -> None:
+    """Delete the models of ``snapshots`` but for the files that are ``needed``."""
+    for snapshot in snapshots:
+        if (model := out / snapshot.model) not in needed:
+            model.unlink(missing_ok=True)
+
+
+def is_spent(home: Path, number: RoundNumber) -> bool:
+    """Whether ``let_go`` has anything to do for a round that is over."""
+    weights = any(folder_of(home, number).glob(_WEIGHTS))
+    return weights or _content(home, number).exists() or _is_old(home, number)
+
+
+def let_go(home: Path, number: RoundNumber) -> None:
+    """Delete the weights of a round that is over; of all but the last ten its records, too."""
+    shutil.rmtree(_content(home, number), ignore_errors=True)
+    for file in folder_of(home, number).glob(_WEIGHTS):
+        file.unlink(missing_ok=True)
+    if _is_old(home, number):
+        shutil.rmtree(folder_of(home, number), ignore_errors=True)
+
+
+def _is_old(home: Path, number: RoundNumber) -> bool:
+    return number in rounds_in(home)[:-_RECORDS]
+
+
+def _content(home: Path, number: RoundNumber) -> Path:
+    return folder_of(home, number) / "content"

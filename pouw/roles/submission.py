@@ -8,6 +8,7 @@ its commitment, asked for again, is the same transaction.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,16 @@ from pouw.roles.content import fetch_manifest
 from pouw.roles.feed import Feed
 from pouw.roles.keeping import Keeper, files_of
 from pouw.roles.manifests import build_manifest
-from pouw.roles.rounds import folder_of, keep_checkpoints, private_store
+from pouw.roles.rounds import (
+    delete_models,
+    folder_of,
+    is_spent,
+    let_go,
+    move_checkpoints,
+    outdone,
+    private_store,
+    rounds_in,
+)
 from pouw.storage.local import LocalStore
 from pouw.types import Address, Entry, EntryState, RoundNumber, Task
 
@@ -90,13 +100,18 @@ class Submissions:
         return Submission.of(included) if included else None
 
     def keep(self, number: RoundNumber, spec: TaskSpec, snapshots: list[Snapshot]) -> None:
-        """Take what training wrote to the private store, so that a commitment has not to wait."""
-        if spec.provenance.policy != "none":
-            private, out = self._private(number), folder_of(self._setup.home, number)
-            self._errands.prepare(
-                f"keep the checkpoints of round {number}",
-                lambda: keep_checkpoints(private, out, snapshots),
-            )
+        """Take the checkpoints to the private store, so that a commitment has not to wait."""
+        out = folder_of(self._setup.home, number)
+        private = self._private(number) if spec.provenance.policy != "none" else None
+        self._errands.prepare(
+            f"keep the checkpoints of round {number}",
+            lambda: move_checkpoints(private, out, snapshots),
+        )
+
+    def thin_out(self, number: RoundNumber, task: Task, snapshots: list[Snapshot]) -> None:
+        """Delete the models that were not committed and never will be."""
+        committed = {Submission.of(record).model for record in self._records(number)}
+        delete_models(folder_of(self._setup.home, number), outdone(snapshots, task), committed)
 
     def commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -145,8 +160,14 @@ class Submissions:
         self._errands.send(f"reclaim the bond of round {number}", lambda: self._reclaim(number))
 
     def tend(self, feed: Feed, now: int) -> None:
-        """Let go of what was revealed and did not win, once its time is over."""
+        """Let go of what was revealed and did not win, and of closed rounds' weights here."""
         self._keeper.tend(feed, now)
+        home = self._setup.home
+        for number in rounds_in(home):
+            settled = self._setup.journal.get(REVEALS, str(number), default=True)
+            if settled and feed.round(number).closed and is_spent(home, number):
+                name = f"let go of the weights of round {number}"
+                self._errands.prepare(name, functools.partial(let_go, home, number))
 
     def _commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -202,12 +223,13 @@ class Submissions:
 
     def _included(self, number: RoundNumber) -> dict[str, Any] | None:
         """The record of the latest commitment of a round that was seen in a block."""
-        seen = [
-            record
-            for key, record in self._setup.journal.items(_COMMITMENTS)
-            if key.startswith(_key(number, b"")) and "block" in record
-        ]
+        seen = (record for record in self._records(number) if "block" in record)
         return max(seen, key=lambda record: int(record["block"]), default=None)
+
+    def _records(self, number: RoundNumber) -> list[dict[str, Any]]:
+        """Every commitment of a round that was ever sent."""
+        items = self._setup.journal.items(_COMMITMENTS)
+        return [record for key, record in items if key.startswith(_key(number, b""))]
 
     def _warn_of_stranger(self, number: RoundNumber, entry: Entry) -> None:
         if entry.digest not in self._strangers:

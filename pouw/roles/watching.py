@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pouw.ml.requests import PROGRESS_FILE, Progress
 from pouw.roles.processes import read_finished, read_snapshots
+from pouw.roles.rounds import folder_of, rounds_in
 from pouw.types import RoundNumber
 
 _TAIL_BYTES = 4_096
@@ -31,15 +32,14 @@ class TrainingState:
 
 def read_training(home: Path) -> TrainingState | None:
     """The training of the latest round in ``home``; None where none has made a step."""
-    rounds = [int(folder.name) for folder in (home / "rounds").glob("*") if folder.name.isdecimal()]
-    for number in sorted(rounds, reverse=True):
-        out = home / "rounds" / str(number)
+    for number in reversed(rounds_in(home)):
+        out = folder_of(home, number)
         progress = _last_progress(out / PROGRESS_FILE)
         if progress is None:
             continue
         finished, snapshots = read_finished(out), read_snapshots(out)
         return TrainingState(
-            round=RoundNumber(number),
+            round=number,
             step=finished.step if finished else progress.step,
             fraction_ppm=progress.fraction_ppm,
             loss_ppm=progress.train_loss_ppm,

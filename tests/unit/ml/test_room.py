@@ -43,7 +43,7 @@ def train(request: TrainingRequest) -> Finished:
 
 
 def sizes(out: Path) -> list[int]:
-    return [(out / one.checkpoint).stat().st_size for one in snapshots(out)]
+    return [one.checkpoint_bytes for one in snapshots(out)]
 
 
 def snapshots(out: Path) -> list[Snapshot]:
@@ -94,9 +94,11 @@ def test_training__room_for_few__they_are_spaced_and_the_last_is_the_end(
     assert max(gaps) <= 60 / max(1, checkpoints - 2) + 1
 
 
-def test_training__stopped_again_and_again__counts_what_is_there_and_reaches_the_end(
-    data: Path, tmp_path: Path
+@pytest.mark.parametrize("taken_away", [False, True])
+def test_training__stopped_again_and_again__counts_what_it_wrote_and_reaches_the_end(
+    data: Path, tmp_path: Path, taken_away: bool
 ) -> None:
+    """Whether a miner leaves the checkpoints before the last here or took them to its store."""
     allowed = 6 * (each_bytes() + 4 * 60)
     request = tiny_request(data, tmp_path, spec=spec_with(allowed), max_steps=60)
     for stop in range(1, 20):
@@ -108,6 +110,10 @@ def test_training__stopped_again_and_again__counts_what_is_there_and_reaches_the
             return asked > 3 + stop
 
         Training(request, ended).run()
+        for one in snapshots(tmp_path)[:-1] if taken_away else ():
+            (tmp_path / one.checkpoint).unlink(missing_ok=True)
+    last = snapshots(tmp_path)[-1]
+    assert last.checkpoint_bytes == (tmp_path / last.checkpoint).stat().st_size
     assert sum(sizes(tmp_path)) <= allowed
     finished = train(request)
     assert finished.reason == "max-steps"

@@ -60,6 +60,11 @@ class World:
         self.stage.wait(PARAMETERS.phase1)
         self.stage.clients[PUBLISHER].open_test(TEST_KEY)
 
+    def close_round(self) -> None:
+        """Let the round end without a verdict."""
+        self.stage.wait(PARAMETERS.phase2)
+        self.stage.clients[PUBLISHER].finalize()
+
     def mine(self, blocks: int) -> None:
         self.endpoint.request("anvil_mine", hex(blocks))
 
@@ -141,6 +146,7 @@ class Machine:
             milliseconds=step,
             model=model,
             checkpoint=checkpoint,
+            checkpoint_bytes=len(data),
             previous=None,
             train_loss_ppm=0,
             validation_dice_ppm=dice_ppm,
@@ -164,6 +170,10 @@ class Machine:
         submission = self.miner._submissions.committed(ROUND)
         assert submission is not None
         return fetch_manifest(self.private, submission.manifest_digest)
+
+    def files(self) -> set[str]:
+        """The weights that lie in the round's folder as training wrote them."""
+        return {path.name.partition(".")[0] for path in self.out.glob("*.safetensors")}
 
     @property
     def private(self) -> LocalStore:

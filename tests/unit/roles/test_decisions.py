@@ -114,6 +114,7 @@ def snapshot(step: int, dice_ppm: int) -> Snapshot:
         milliseconds=step,
         model=f"model-{step}",
         checkpoint=f"checkpoint-{step}",
+        checkpoint_bytes=1,
         previous=None,
         train_loss_ppm=0,
         validation_dice_ppm=dice_ppm,

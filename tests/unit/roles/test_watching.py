@@ -50,6 +50,7 @@ def test_read_training__finished__says_why_and_how_good(home: Path) -> None:
         milliseconds=90,
         model="m",
         checkpoint="c",
+        checkpoint_bytes=1,
         previous=None,
         train_loss_ppm=1,
         validation_dice_ppm=812_345,
