@@ -63,6 +63,9 @@ class Journal:
     Every change is on the disk when its call, or the ``transaction`` around it, returns. Writers
     of other processes are waited for, ``busy_seconds`` at most. Open it after a fork, not before.
 
+    ``damage``: what is wrong with it, where some of it can be read: a row that no key needs must
+    not keep one in. Reading what is lost is a JournalError.
+
     The file and its log hold ``SPARE_BYTES`` that are not in use, so that a full disk keeps no key
     in; ``BALLAST_BYTES`` beside them are given up where it cannot be opened otherwise, or where
     ``make_room`` is asked for.
@@ -72,6 +75,7 @@ class Journal:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self.damage: JournalError | None = None
         self._ballast = Ballast(path.with_name(f"{path.name}.ballast"), BALLAST_BYTES)
         try:
             self._open(busy_seconds)
@@ -189,12 +193,21 @@ class Journal:
                 self._execute(_SCHEMA)
                 self._execute(f"PRAGMA application_id = {_APPLICATION}")
                 self._execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        problem = self._execute("PRAGMA quick_check(1)")[0][0]
-        if problem != "ok":
-            raise JournalError(f"the journal {self.path} is damaged: {problem}", hint=_DAMAGED)
         self._execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        with contextlib.suppress(JournalError):  # the disk is full already
-            self._set_aside()
+        self.damage = self._find_damage()
+        if self.damage is None:
+            with contextlib.suppress(JournalError):  # the disk is full already
+                self._set_aside()
+
+    def _find_damage(self) -> JournalError | None:
+        """What is wrong with the file, where it can be read at all."""
+        try:
+            problem = self._execute("PRAGMA quick_check(1)")[0][0]
+        except JournalError as error:
+            return error
+        if problem == "ok":
+            return None
+        return JournalError(f"the journal {self.path} is damaged: {problem}", hint=_DAMAGED)
 
     def _set_aside(self) -> None:
         """Grow the file by pages that are free, and its log, which goes with the last process.

@@ -113,6 +113,8 @@ class Errands:
         self._running: dict[str, Future[Any]] = {}
         self._not_before: dict[str, float] = {}
         self._said: set[str] = set()
+        if setup.journal.damage is not None:
+            setup.warn(str(setup.journal.damage), hint=setup.journal.damage.hint)
 
     def send(self, name: str, call: Callable[[], Any]) -> None:
         """Ask for a transaction, unless it is under way or failed a moment ago."""

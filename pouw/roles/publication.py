@@ -50,6 +50,8 @@ class Publication:
                 "training data, test set and the winner's model become public for ever",
                 hint="say so with --data-will-be-public once everybody concerned agrees",
             )
+        if self._setup.journal.damage is not None:
+            raise self._setup.journal.damage  # a new key would be lost with it
         say = progress or (lambda _stage, _done, _total: None)
         with self._alone():
             return self._publish(request, say)

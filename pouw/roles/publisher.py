@@ -21,7 +21,15 @@ from pouw.types import Address, RoundNumber, TaskId, Verdict
 
 WINNERS = "winners"
 
-__all__ = ["Progress", "PublishRequest", "Publisher", "Step", "calls_to_come", "decide"]
+__all__ = [
+    "Progress",
+    "PublishRequest",
+    "Publisher",
+    "Step",
+    "calls_to_come",
+    "decide",
+    "is_pressed",
+]
 
 
 class Step(enum.StrEnum):
@@ -52,6 +60,19 @@ def decide(view: View, mine: frozenset[TaskId], credit: int) -> Step:
     return Step.WAIT
 
 
+def is_pressed(view: View) -> bool:
+    """Whether a key window is in its last third, where a key leaves at any depth.
+
+    A reorganisation that reaches back behind the boundary would have to undo the other two thirds;
+    a key that waits on costs the bond for certain.
+    """
+    live, at, third = view.live, view.deadlines, view.parameters.key_window // 3
+    ends = [at.t2] if live and at and not live.opened else []
+    if view.closes is not None:
+        ends.append(view.closes)
+    return any(end - third <= view.now < end for end in ends)
+
+
 def calls_to_come(view: View, mine: frozenset[TaskId]) -> int:
     """Those that tasks which are not over still need: both keys, and the closing."""
     calls = 3 * len(mine)
@@ -69,6 +90,7 @@ class Publisher:
         self._drafts = Drafts(setup.journal)
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._gas = GasWatch(setup)
+        self._depth_checked = False
         self._address: Address = setup.arena.sender.address
 
     def publish(self, request: PublishRequest, progress: Progress | None = None) -> TaskId:
@@ -78,6 +100,9 @@ class Publisher:
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
         view = read_view(self._setup.arena, self._setup.confirmations)
+        if is_pressed(view):
+            view = read_view(self._setup.arena, 1)
+        self._check_depth(view)
         self._feed.poll()
         mine = self._my_tasks()
         credit = self._setup.arena.credit(self._address)
@@ -96,6 +121,22 @@ class Publisher:
             else "nothing to wait for",
             data={"tasks": sorted(mine), "credit_wei": str(credit)},
         )
+
+    def _check_depth(self, view: View) -> None:
+        """Say once where blocks come too slowly for keys to wait for so many of them."""
+        if self._depth_checked:
+            return
+        self._depth_checked = True
+        arena, blocks = self._setup.arena, self._setup.confirmations
+        latest = arena.endpoint.timestamp("latest")
+        seconds = latest - arena.endpoint.timestamp(arena.confirmed_block(blocks))
+        window = view.parameters.key_window
+        if 3 * seconds >= 2 * window:
+            self._setup.warn(
+                f"the last {blocks} blocks took {seconds} s, a key has {window} s: keys leave in "
+                "the last third of their window, unconfirmed",
+                hint="lower --confirmations",
+            )
 
     def finish(self) -> None:
         """Wait for what is under way."""

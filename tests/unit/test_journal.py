@@ -141,15 +141,29 @@ def test_journal__not_a_database__says_so(path: Path) -> None:
     assert "restore" in caught.value.hint
 
 
-def test_journal__damaged_page__says_so(path: Path) -> None:
-    with Journal(path) as journal:
-        for index in range(200):
-            journal.put("space", f"{index}", "x" * 500)
+def damage(path: Path, words: bytes) -> None:
+    """Spoil the last page that holds these words: a leaf, since the root comes first."""
     data = bytearray(path.read_bytes())
-    data[4096 * 4 : 4096 * 8] = b"\xff" * 4096 * 4
+    start = data.rindex(words) // 4096 * 4096
+    data[start : start + 64] = b"\xff" * 64
     path.write_bytes(data)
-    with pytest.raises(JournalError) as caught:
-        Journal(path)
+
+
+def test_journal__page_damaged__the_rest_is_read_and_the_damage_told(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.put("tasks", "ab", {"test_key": "07"})
+        for index in range(3_000):
+            journal.put("told", f"round {index}", True)
+        assert journal.damage is None
+    damage(path, b"told")
+
+    with Journal(path) as journal:
+        assert journal.damage is not None
+        assert journal.items("tasks") == [("ab", {"test_key": "07"})]
+        journal.put("outbox", "cd", "signed")
+        assert journal.get("outbox", "cd") == "signed"
+        with pytest.raises(JournalError) as caught:
+            journal.items("told")
     assert caught.value.hint is not None
     assert "restore" in caught.value.hint
 

@@ -29,8 +29,9 @@ class World:
     def __init__(self, endpoint: Endpoint, home: Path, journal: Journal) -> None:
         self.endpoint, self.home, self.journal = endpoint, home, journal
         self.arena: ArenaClient = deploy(Sender(endpoint, dev_account(0)), PARAMETERS)
-        setup = Setup(self.arena, LocalStore(home / "s"), home, journal, 1, 0, lambda _: None)
-        self.publisher = Publisher(setup, inline=True)
+        store = LocalStore(home / "s")
+        self.setup = Setup(self.arena, store, home, journal, 1, 0, lambda _: None)
+        self.publisher = Publisher(self.setup, inline=True)
         self.folder = write_tiny_set(home / "scans", train=5, test=0)
 
     def publish(

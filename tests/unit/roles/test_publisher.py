@@ -106,6 +106,27 @@ def test_publisher__publication_not_confirmed__serves_what_it_was_told(world: Wo
     assert not world.notices
 
 
+def test_publisher__damaged_where_no_key_lies__serves_its_tasks_and_says_so(
+    world: World, tmp_path: Path
+) -> None:
+    world.tell(OURS, world.publish(world.arena, OURS))
+    for number in range(3_000):
+        world.setup.journal.put("told", f"elsewhere/round {number}", True)
+    world.setup.journal.close()
+    file = tmp_path / "journal.sqlite"
+    pages = bytearray(file.read_bytes())
+    last = pages.rindex(b"told") // 4096 * 4096
+    pages[last : last + 64] = b"\xff" * 64
+    file.write_bytes(pages)
+
+    with Journal(file) as journal:
+        world.setup = replace(world.setup, journal=journal)
+        assert world.served() == [FIRST]
+    (notice,) = world.notices
+    assert notice.level == "warning"
+    assert "damaged" in notice.text
+
+
 def test_publisher__id_went_to_somebody_else__is_not_served(world: World) -> None:
     world.publish(world.other, THEIRS)
     world.tell(OURS, FIRST)
