@@ -23,6 +23,7 @@ MAX_LABELS: Final = 256
 _MAX_JSON_BYTES: Final = 1 << 20
 _ENDINGS: Final = (".nii.gz", ".nii")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
+_LITTER: Final = frozenset({"thumbs.db", "desktop.ini"})
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 _CHANNEL: Final = re.compile(r"(.+)_(\d{4})")
 _HINT: Final = (
@@ -100,12 +101,12 @@ def list_dataset(root: Path, report: Report) -> Dataset:
 
 
 def _files(folder: Path, report: Report) -> dict[str, Path]:
-    """Images of a folder by name without ending; hidden files (``._`` of macOS) are ignored."""
+    """Images of a folder by name without ending; litter (``._`` of macOS) is ignored."""
     found: dict[str, Path] = {}
     if not folder.is_dir():
         return found
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if is_litter(path):
             continue
         ending = next((end for end in _ENDINGS if path.name.endswith(end)), None)
         if ending is None or not path.is_file():
@@ -123,13 +124,19 @@ def _files(folder: Path, report: Report) -> dict[str, Path]:
     return found
 
 
+def is_litter(path: Path) -> bool:
+    """Whether macOS or Windows left the file there, or it is hidden."""
+    return path.name.startswith(".") or path.name.lower() in _LITTER
+
+
 def case_name(path: Path, name: str) -> DataError | None:
     """What is wrong with ``name`` as the name of a case; None where nothing is."""
     if _NAME.fullmatch(name):
         return None
     return DataError(
-        f"{str(path)!r}: not usable as the name of a case",
-        hint="letters, digits, dots, blanks, _ and - make a name; a letter or digit begins it",
+        f"{str(path)!r} cannot name a case",
+        hint="letters a to z and A to Z, digits, dots, blanks, _ and - make a name, a letter or "
+        "digit begins it; rename files with umlauts, accents or other letters",
     )
 
 

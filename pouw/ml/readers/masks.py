@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pouw.errors import DataError
-from pouw.ml.layout import CaseFile, Dataset, case_name, read_labels
+from pouw.ml.layout import CaseFile, Dataset, case_name, is_litter, read_labels
 from pouw.ml.readers.dicom import dicom_in
 from pouw.ml.readers.pairs import decode_pair
 from pouw.ml.readers.rasters import ENDINGS, LOSSLESS, read_pixels
@@ -34,12 +34,22 @@ def read(root: Path) -> Source | None:
         )
     problems: list[DataError] = []
     images = _files(root / "images", ENDINGS, problems)
-    masks = _files(root / "masks", LOSSLESS, problems)
-    if not images:
-        raise dicom_in(root / "images") or DataError(
-            f"{root / 'images'}: no image", hint=f"{', '.join(ENDINGS)} are read"
-        )
+    masks = _files(root / "masks", ENDINGS, problems)
+    if not images and (dicom := dicom_in(root / "images")):
+        raise dicom
+    if not images and not problems:
+        raise DataError(f"{root / 'images'}: no image", hint=f"{', '.join(ENDINGS)} are read")
     problems += _without_partner(images, masks)
+    lossless = {name: path for name, path in masks.items() if path.suffix.lower() in LOSSLESS}
+    if lossy := len(masks) - len(lossless):
+        problems.append(
+            DataError(
+                f"{root / 'masks'}: masks may not be JPEG, which changes their values "
+                f"({lossy} are)",
+                hint=f"save them as {', '.join(LOSSLESS)} from their originals",
+            )
+        )
+        masks = lossless
     cases = tuple(
         CaseFile(name, (images[name],), masks[name]) for name in sorted(set(images) & set(masks))
     )
@@ -81,7 +91,7 @@ def _image_of(mask: str, images: Set[str]) -> str | None:
 def _files(folder: Path, endings: tuple[str, ...], problems: list[DataError]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if is_litter(path):
             continue
         if path.suffix.lower() not in endings or not path.is_file():
             problems.append(DataError(f"{path}: not a file of {', '.join(endings)}"))

@@ -20,7 +20,13 @@ def read(root: Path) -> Source | None:
     if not (root / "imagesTr").is_dir() and not (root / "imagesTs").is_dir():
         return None
     problems: list[DataError] = []
-    dataset = list_dataset(root, problems.append)
+    try:
+        dataset = list_dataset(root, problems.append)
+    except DataError as error:
+        if not problems:
+            raise
+        first = problems[0]  # why nothing is left, more likely than not
+        raise DataError(f"{first} ({len(problems)} problem(s) in all)", hint=first.hint) from error
     cases = (*dataset.train, *dataset.test)
     numbered = any(not case.images[0].name.startswith(f"{case.name}.") for case in cases)
     described = (root / "dataset.json").exists()

@@ -27,5 +27,12 @@ def decode_pair(
     if objects:
         mask = mask > 0
     elif int(mask.max()) >= min(labels, MAX_LABELS):
-        raise DataError(f"{file.label}: labels 0 to {int(mask.max())}, {labels} are named")
+        hint = (
+            "where masks hold 0 and 255, leave dataset.json out (whatever is above 0 is foreground "
+            "then), or save 1 for 255"
+        )
+        raise DataError(
+            f"{file.label}: labels 0 to {int(mask.max())}, {labels} are named",
+            hint=hint if int(mask.max()) == 255 else None,
+        )
     return Case(file.name, image, mask.astype(np.uint8), spacing_um)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from pouw.errors import DataError
 from pouw.ml.examine import Examination, examine
 from pouw.ml.readers import read_folder
 from pouw.ml.readers.rasters import read_mask
@@ -97,3 +98,66 @@ def test_examine__foreground_nearly_everywhere__says_so(tmp_path: Path) -> None:
     assert most.shares == f"background ({100 - share:.3g} %), foreground ({share:.3g} %)"
     usual = examined(write(tmp_path / "usual", disc()))
     assert not any("inverted" in line for line in usual.remarks)
+
+
+def test_read_folder__all_names_with_umlauts__are_listed_with_what_a_name_may_hold(
+    tmp_path: Path,
+) -> None:
+    root = write(tmp_path, disc())
+    for path in [*root.glob("images/*"), *root.glob("masks/*")]:
+        path.rename(path.with_name(f"Lösung{path.stem}.png"))
+    found = examined(root)
+    text = "\n".join(map(str, found.problems))
+    for number in range(4):
+        assert f"images/Lösungs{number}.png' cannot name a case" in text
+        assert f"masks/Lösungs{number}.png' cannot name a case" in text
+    hint = found.problems[0].hint
+    assert hint is not None
+    assert "a to z" in hint
+    assert "umlaut" in hint
+
+
+def test_read_folder__nifti_whose_names_all_have_umlauts__says_so(tmp_path: Path) -> None:
+    for number in range(3):
+        for folder in ("imagesTr", "labelsTr"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"Müller{number}.nii.gz").write_bytes(b"x")
+    (tmp_path / "dataset.json").write_text(
+        '{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "a"}}'
+    )
+    with pytest.raises(
+        DataError, match=r"Müller0\.nii\.gz' cannot name a case \(6 problem"
+    ) as caught:
+        read_folder(tmp_path)
+    assert caught.value.hint is not None
+    assert "umlaut" in caught.value.hint
+
+
+def test_read_folder__files_that_windows_leaves__are_ignored(tmp_path: Path) -> None:
+    root = write(tmp_path, disc())
+    for name in ("Thumbs.db", "desktop.ini", "thumbs.db", "Desktop.ini"):
+        (root / "images" / name).write_bytes(b"x")
+        (root / "masks" / name).write_bytes(b"x")
+    assert not examined(root).problems
+
+
+def test_examine__masks_of_255_beside_a_dataset_json__says_how_to_code_them(
+    tmp_path: Path,
+) -> None:
+    root = write(tmp_path, disc())
+    (root / "dataset.json").write_text('{"labels": {"background": 0, "tumour": 1}}')
+    problem = examined(root).problems[0]
+    assert "s0.png: labels 0 to 255, 2 are named" in str(problem)
+    assert problem.hint is not None
+    assert "0 and 255" in problem.hint
+    assert "leave dataset.json out" in problem.hint
+
+
+def test_examine__masks_as_jpeg__says_once_that_masks_may_not_be(tmp_path: Path) -> None:
+    root = write(tmp_path, disc())
+    for path in list(root.glob("masks/*")):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    found = examined(root)
+    lines = [str(problem) for problem in found.problems if "JPEG" in str(problem)]
+    assert lines == [f"{root / 'masks'}: masks may not be JPEG, which changes their values (4 are)"]

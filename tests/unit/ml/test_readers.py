@@ -281,7 +281,7 @@ def test_examine__of_images_of_two_kinds_or_without_masks__lists_every_problem(
         "s4.png: no mask",
         "notes.txt: not a file of",
         "s5.png: shape",
-        "not usable as the name of a case",
+        "cannot name a case",
     ):
         assert expected in text
     assert len(found.problems) == 6
