@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pouw.documents import TaskSpec
-from pouw.errors import ContentNotFound
+from pouw.errors import ContentError, ContentNotFound
 from pouw.files import of_machine
 from pouw.roles.base import Errands, Setup
-from pouw.roles.content import UNUSABLE, kept_spec, open_archive
+from pouw.roles.content import UNUSABLE, fetch_archive, kept_spec, open_archive
 from pouw.roles.evidence import NOT_TO_BE_HAD
 from pouw.roles.feed import RoundEvents
 from pouw.roles.provenance import Provenance
@@ -31,14 +33,19 @@ class Opened:
 
 @dataclass(slots=True)
 class Openings:
-    """Spec and archives by round, as one oracle found them."""
+    """Spec and archives by round, as one oracle found them.
+
+    They are fetched as slowly as the publisher serves them, and no round waits for another's.
+    """
 
     setup: Setup
     errands: Errands
     provenance: Provenance
+    _fetched: set[RoundNumber] = field(default_factory=set)
     _opened: dict[RoundNumber, Opened] = field(default_factory=dict)
     _invalid: dict[RoundNumber, str] = field(default_factory=dict)
     _absent: dict[RoundNumber, str] = field(default_factory=dict)
+    _endings: dict[RoundNumber, threading.Event] = field(default_factory=dict)
 
     def of(self, number: RoundNumber) -> Opened | None:
         """What a round is judged on; None until it is open."""
@@ -59,11 +66,17 @@ class Openings:
         self._invalid[number] = reason
         self.setup.warn(f"the test set of round {number} is unusable: {reason}")
 
+    def end_round(self, live: RoundNumber | None) -> None:
+        """Break off what is fetched for another round than the ``live`` one."""
+        for number in [number for number in self._endings if number != live]:
+            self._endings.pop(number).set()
+
     def forget(self, live: RoundNumber | None) -> None:
         """Open anew what is asked for of other rounds than the ``live`` one.
 
         They may come back: a reorganisation takes back what closed a round.
         """
+        self._fetched &= {live}
         for number in [number for number in self._opened if number != live]:
             del self._opened[number]
 
@@ -73,24 +86,46 @@ class Openings:
         if data_key is None or test_key is None:
             return
         folder = self.setup.home / "tasks" / str(task.task_id)
+        ending = self._endings.setdefault(number, threading.Event())
 
-        def open_all() -> None:
-            store = self.setup.store
+        def fetch_all() -> None:
+            store = self.setup.until(ending).store
             try:
                 spec = kept_spec(store, task.spec_digest, folder)
-                open_archive(store, spec, "train", data_key, task.key_hash, folder)
-                opened = open_archive(store, spec, "test", test_key, task.key_hash, folder)
-            except UNUSABLE as error:
-                if of_machine(error):
+                for kind, archive in (("train", spec.train), ("test", spec.test)):
+                    if not (folder / kind).exists():
+                        fetch_archive(store, archive, folder)
+            except ContentError:
+                if not ending.is_set():
                     raise
-                self._invalid[number] = str(error)
-                self.setup.warn(f"task {task.task_id} is invalid: {error}", task=task.task_id)
-            except ContentNotFound as error:
-                self._absent[number] = str(error)
-                raise
             else:
-                self._absent.pop(number, None)
-                self._opened[number] = Opened(spec, opened)
-                self.provenance.warm(spec)
+                self._fetched.add(number)
 
-        self.errands.prepare(f"open the data of task {task.task_id}", open_all)
+        def open_all() -> None:
+            store = self.setup.until(ending).store
+            spec = kept_spec(store, task.spec_digest, folder)
+            open_archive(store, spec, "train", data_key, task.key_hash, folder)
+            opened = open_archive(store, spec, "test", test_key, task.key_hash, folder)
+            self._opened[number] = Opened(spec, opened)
+            self.provenance.warm(spec)
+
+        name = f"the data of task {task.task_id}"
+        if number not in self._fetched:
+            self.errands.fetch(f"fetch {name}", lambda: self._look(number, task, fetch_all))
+        if number in self._fetched:
+            self.errands.prepare(f"open {name}", lambda: self._look(number, task, open_all))
+
+    def _look(self, number: RoundNumber, task: Task, look: Callable[[], None]) -> None:
+        """Hold against the publisher what is his fault."""
+        try:
+            look()
+        except UNUSABLE as error:
+            if of_machine(error):
+                raise
+            self._invalid[number] = str(error)
+            self.setup.warn(f"task {task.task_id} is invalid: {error}", task=task.task_id)
+        except ContentNotFound as error:
+            self._absent[number] = str(error)
+            raise
+        else:
+            self._absent.pop(number, None)

@@ -133,7 +133,9 @@ class Oracle:
         if moment == self._tidied:
             return
         self._tidied = moment
-        self._judging.end_round(view.live.number if view.live else None)
+        live = view.live.number if view.live else None
+        self._judging.end_round(live)
+        self._openings.end_round(live)
         self._errands.prepare("let go of past rounds", self._let_go)
 
     def _let_go(self) -> None:

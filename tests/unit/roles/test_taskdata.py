@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slow_place import PATIENCE_SECONDS, Slow
 from tiny_task import tiny_spec
 
-from pouw.documents import Archive
 from pouw.journal import Journal
 from pouw.roles.base import Errands, Notice, Setup
 from pouw.roles.taskdata import TaskData
 from pouw.storage.local import LocalStore
 from pouw.storage.mirrors import Mirrors
-from pouw.storage.unixfs import unique_blocks
 from pouw.types import ZERO_ADDRESS, ZERO_WORD, RoundNumber, Task, TaskId
 
-BLOCKS = 6
 NOWHERE: Any = None
-PATIENCE_SECONDS = 20.0
-
-
-class Slow(LocalStore):
-    """A place that sends blocks of one file only once it may."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.slow: set[str] = set()
-        self.asked = threading.Event()
-        self.may_send = threading.Event()
-        self.sent: list[str] = []
-
-    def get_block(self, cid: str) -> bytes:
-        if cid in self.slow:
-            self.asked.set()
-            assert self.may_send.wait(PATIENCE_SECONDS)
-            self.sent.append(cid)
-        return super().get_block(cid)
 
 
 @pytest.mark.parametrize("needed", [True, False])
@@ -46,12 +24,9 @@ def test_keep_only__task_is_not_needed__its_fetch_is_broken_off_without_a_word(
     tmp_path: Path, needed: bool
 ) -> None:
     stranger, notices = Slow(tmp_path / "stranger"), list[Notice]()
-    (tmp_path / "sealed").write_bytes(b"".join(bytes([n]) * (1 << 20) for n in range(BLOCKS)))
-    stored = stranger.put_file(tmp_path / "sealed")
-    archive = Archive(cid=stored.cid, bytes=stored.bytes, cases=1)
+    archive = stranger.put_slow_archive(tmp_path / "sealed")
     spec = tiny_spec(train=archive, test=archive)
     stranger.put_bytes(spec.encode())
-    stranger.slow = {link.cid for link in unique_blocks(stored.cid, stranger.get_block)}
     task = Task(
         task_id=TaskId(7),
         publisher=ZERO_ADDRESS,
