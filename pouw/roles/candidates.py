@@ -20,6 +20,7 @@ from pouw.roles.base import FETCHES, RETRY_SECONDS, Errands, Setup
 from pouw.roles.content import fetch_manifest
 from pouw.roles.evidence import judge_manifest, judged_score
 from pouw.roles.keeping import Keeper, files_of
+from pouw.roles.patience import Patience
 from pouw.roles.provenance import (
     MODEL_FILE,
     Claim,
@@ -69,7 +70,7 @@ class Candidates:
     first is broken off for others, and goes on later. ``missing`` holds the reveals whose content
     no place has (yet); they are asked for again once all others were, ever more rarely.
 
-    ``now`` is the chain's clock, in seconds, which its user keeps.
+    ``patience`` is that of the moment, which its user keeps.
     """
 
     setup: Setup
@@ -80,10 +81,10 @@ class Candidates:
     provenance: Provenance
     data_key: bytes
     keeper: Keeper
+    patience: Patience
     missing: dict[Revealed, Missing] = field(default_factory=dict)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
     _linked: dict[Revealed, str] = field(default_factory=dict)
-    now: int = 0
     _over: bool = False
     _begun: dict[Revealed, float] = field(default_factory=dict)
     _since: dict[Revealed, int] = field(default_factory=dict)
@@ -126,17 +127,14 @@ class Candidates:
         """Whether what it lacks is on its way, and those below it have to wait for it."""
         return event not in self.missing and not self._slow(event)
 
-    def given_up(self, event: Revealed, begun_by: int) -> Missing | None:
-        """What to say of content that is not here although it was asked for in good time.
-
-        What still arrives was, if that began at ``begun_by`` on the chain's clock or before.
-        """
+    def given_up(self, event: Revealed) -> Missing | None:
+        """What to say of content that is not here although it was asked for in good time."""
         missing, since = self.missing.get(event), self._since.get(event)
         if missing is not None and not missing.broken_off:
             return missing
-        if since is None or since > begun_by or not self._slow(event):
+        if since is None or since > self.patience.asked_by or not self._slow(event):
             return None
-        return missing or Missing(1, f"it was still arriving after {self.now - since} s")
+        return missing or Missing(1, f"it was still arriving after {self.patience.now - since} s")
 
     def end(self) -> None:
         """Break off what is under way and keep nothing more: the round has moved on."""
@@ -194,7 +192,7 @@ class Candidates:
         stop = self._under_way[event] = threading.Event()
         # Not when it was asked for: that this machine has a lot to do is no fault of the miner's.
         self._begun.setdefault(event, time.monotonic())
-        self._since.setdefault(event, self.now)
+        self._since.setdefault(event, self.patience.now)
         try:
             self._check_time()
             store = self.setup.store
