@@ -231,7 +231,7 @@ def test_fetch__many_withheld_above__each_is_looked_up_once_before_the_one_below
     world.until(honest, [*withheld, honest])
     reached = world.store.looked_up.index(hashing.raw_cid(manifest.digest()))
     assert reached <= len(withheld)
-    assert {str(world.given_up(event)) for event in withheld} != {"None"}
+    assert all(event in world.candidates.missing for event in withheld)
 
 
 def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
@@ -248,3 +248,62 @@ def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
         time.sleep(0.005)
     assert event not in world.candidates.missing
     assert world.given_up(event) is None
+
+
+def test_fetch__missing_once_while_two_others_wait_to_be_scored__is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.base.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("pouw.roles.candidates.RETRY_SECONDS", 0.05)
+    honest, manifest = world.reveal(1, served=False)
+    ranked = [honest, *(world.reveal(miner)[0] for miner in (2, 3))]
+    world.until(ranked[1], ranked)
+    world.until(ranked[2], ranked)
+    assert honest in world.candidates.missing
+    world.store.put_bytes(manifest.encode())
+    world.until(honest, ranked)
+    assert world.given_up(honest) is None
+
+
+def test_given_up__missing__only_where_it_was_asked_for_again_near_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.base.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("pouw.roles.candidates.RETRY_SECONDS", 1_000.0)
+    event, _ = world.reveal(1, served=False)
+    world.candidates.fetch([event])
+    world.errands.finish()
+    assert world.given_up(event) is None, "once may be chance"
+    world.candidates.fetch([event])
+    world.errands.finish()
+    assert len(world.store.looked_up) == 1, "its pause is not over"
+
+    world.candidates.patience = replace(world.candidates.patience, now=NOW + 90, last_look=NOW + 90)
+    assert world.given_up(event) is None, "it may be there by now"
+    world.candidates.fetch([event])
+    world.errands.finish()
+    missing = world.given_up(event)
+    assert missing is not None
+    assert missing.attempts == 2
+    world.candidates.fetch([event])
+    world.errands.finish()
+    assert len(world.store.looked_up) == 2
+
+
+def test_given_up__missing_once_and_then_sent_byte_by_byte__is_still_arriving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.base.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("pouw.roles.candidates.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("pouw.roles.candidates._SLOW_SECONDS", 0.0)
+    event, manifest = world.reveal(1, served=False)
+    world.candidates.fetch([event])
+    world.errands.finish()
+    world.store.slow = {hashing.raw_cid(manifest.digest())}
+    world.candidates.fetch([event])
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while len(world.store.looked_up) < 2:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    assert world.given_up(event, asked_by=NOW - 1) is None
+    assert world.given_up(event) is not None
