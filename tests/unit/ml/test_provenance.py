@@ -208,7 +208,7 @@ def unusable(answer: ReplayAnswer) -> str:
         ("settings", {"momentum_ppm": 1}, "recipe"),
         ("engine", {"device": "abacus"}, "recipe"),
         ("engine", {"device": "auto"}, "device"),
-        ("engine", {"processes": 1_025}, "recipe"),
+        ("engine", {"processes": 65}, "recipe"),
     ],
 )
 def test_replay__recipe_that_cannot_be_followed__unusable(
