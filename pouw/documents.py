@@ -360,7 +360,8 @@ class Evidence(Document):
 
     What was unavailable then cannot be rechecked later; ``detail`` says what was tried. Where it
     would not fit otherwise, findings go without ``cases``, the last one's least, and
-    ``judged_more`` and ``skipped_more`` say how many reveals are not listed.
+    ``judged_more`` and ``skipped_more`` say how many reveals are not listed. Texts about a replay
+    are cut after 400 bytes.
     """
 
     SCHEMA: ClassVar[str] = "pouw/evidence/1"

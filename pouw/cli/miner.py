@@ -10,6 +10,7 @@ import click
 from pouw.cli.commands import run_command, show_status
 from pouw.cli.loop import loop_options
 from pouw.cli.options import ACTOR, Call, Command, example, settings_options
+from pouw.ml.requests import MAX_PROCESSES
 from pouw.parallel import usable_cores
 
 # Batches are small; whoever measured that more threads help can ask for them.
@@ -32,7 +33,7 @@ def miner_options(command: Command) -> Command:
         ),
         click.option(
             "--processes",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, MAX_PROCESSES),
             help="Processes that train together, by torchrun: one a GPU.",
         ),
         click.option(

@@ -61,7 +61,6 @@ from pouw.ml.sandbox import confine, exit_status, memory_limit
 
 Outcome = Literal["exact", "close", "unlike", "undecided", "unusable"]
 
-_MAX_PROCESSES = 64
 _TRAINING_STATES = 16  # times a model's size: weights, gradients, moments, average, copies
 _LEAST_BYTES = 4 << 30
 
@@ -155,8 +154,6 @@ def _prepare(request: ReplayRequest) -> _Segment:
         raise ModelError(f"the manifest's recipe cannot be followed: {error}") from error
     if used.device == "auto":
         raise ModelError("the manifest's recipe names no device")
-    if used.processes > _MAX_PROCESSES:
-        raise _Undecided(f"trained by {used.processes} processes")
     if used.device == "cuda" and not torch.cuda.is_available():
         raise _Undecided("trained on a CUDA device, and there is none here")
     # A compiler may not be started from here; more threads than cores would only be slow.

@@ -6,7 +6,7 @@ This module imports no torch, so that a role can write requests and read answers
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -19,6 +19,7 @@ ScoringReason = Literal["score", "bound", "caps", "model", "data", "time", "loca
 PredictionFault = Literal["model", "data", "local"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
+MAX_PROCESSES: Final = 64
 
 SNAPSHOTS_FILE = "snapshots.jsonl"
 PROGRESS_FILE = "progress.jsonl"
@@ -72,7 +73,8 @@ class Engine(Record):
 
     ``precision`` of forward and backward passes; weights, loss and optimiser are float32 always.
     ``channels_last``: the memory layout of images and weights. ``compiled``: by ``torch.compile``.
-    ``threads`` of each of ``processes``, which train together on one batch each.
+    ``threads`` of each of ``processes``, which train together on one batch each; no more of them
+    than one machine repeats the work of.
     """
 
     device: DeviceName = "auto"
@@ -80,7 +82,7 @@ class Engine(Record):
     channels_last: bool = False
     compiled: bool = False
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    processes: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] = 1
 
 
 class TuningRequest(Record):

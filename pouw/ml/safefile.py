@@ -94,7 +94,7 @@ def _entries(
         if name not in shapes and name not in vectors:
             raise ModelError(f"the network has no tensor {_shown(name)}")
         entry = _entry(name, said)
-        wanted = shapes.get(name, entry.shape[:1])
+        wanted = shapes.get(name, (entry.values,))
         if entry.shape != wanted:
             raise ModelError(f"{name} has shape {list(entry.shape)[:8]}, not {list(wanted)}")
         length = entry.values * entry.dtype.itemsize

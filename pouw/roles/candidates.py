@@ -20,6 +20,7 @@ from pouw.roles.base import FETCHES, RETRY_SECONDS, Errands, Setup
 from pouw.roles.content import fetch_manifest
 from pouw.roles.evidence import judge_manifest, judged_score
 from pouw.roles.keeping import Keeper, files_of
+from pouw.roles.patience import Patience
 from pouw.roles.provenance import (
     MODEL_FILE,
     Claim,
@@ -42,13 +43,14 @@ _CROWD = FETCHES * 3 // 4  # fetches under way, from which on slow ones are brok
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Content that could not be had: how often it was tried, and what was answered last.
+    """Content that could not be had: how often it was tried, and what was answered last, and when.
 
-    ``broken_off``: it was arriving, too slowly for the others.
+    ``broken_off``: it was arriving, too slowly for the others. ``at`` is on the chain's clock.
     """
 
     attempts: int
     answer: str
+    at: int
     broken_off: bool = False
 
     def __str__(self) -> str:
@@ -67,9 +69,9 @@ class Candidates:
     Fetches run as errands, several beside each other where one is slow: a miner that serves a byte
     now and then must not keep the reveals below waiting. Where many are slow, the one that began
     first is broken off for others, and goes on later. ``missing`` holds the reveals whose content
-    no place has (yet); they are asked for again once all others were, ever more rarely.
+    no place has (yet); they are asked for again ever more rarely, and once more near the end.
 
-    ``now`` is the chain's clock, in seconds, which its user keeps.
+    ``patience`` is that of the moment, which its user keeps.
     """
 
     setup: Setup
@@ -80,10 +82,10 @@ class Candidates:
     provenance: Provenance
     data_key: bytes
     keeper: Keeper
+    patience: Patience
     missing: dict[Revealed, Missing] = field(default_factory=dict)
     _found: dict[Revealed, Judged | Path] = field(default_factory=dict)
     _linked: dict[Revealed, str] = field(default_factory=dict)
-    now: int = 0
     _over: bool = False
     _begun: dict[Revealed, float] = field(default_factory=dict)
     _since: dict[Revealed, int] = field(default_factory=dict)
@@ -93,21 +95,24 @@ class Candidates:
     def fetch(self, ranked: Iterable[Revealed]) -> None:
         """Ask for the first of ``ranked`` (none of them judged yet) that are not here."""
         self._make_room()
-        ahead, missing = 0, []
+        ranked, ahead = tuple(ranked), 0
         for event in ranked:
             if event in self.missing:
-                missing.append(event)
                 continue
             if event not in self._found:
                 self._ask_weights(event)
             # What is slow must not keep the ones below it waiting.
             ahead += not self._slow(event)
             if ahead == _AHEAD:
-                return
-        now = time.monotonic()
-        for event in missing:
-            if now >= self._again_at.get(event, 0.0):
+                break
+        room = _CROWD - 1 - len(self._under_way)
+        for event in ranked:
+            missing = self.missing.get(event)
+            # What was broken off for others goes on once all of them were asked for.
+            waits = missing is None or (missing.broken_off and ahead == _AHEAD)
+            if not waits and room > 0 and self._is_due(event):
                 self._ask_weights(event)
+                room -= 1
 
     def chain_fault(self, event: Revealed) -> str | None:
         """What is wrong with the checkpoints behind a score that holds, "" where nothing is.
@@ -117,7 +122,7 @@ class Candidates:
         if event not in self._linked:
             if self._found.pop(event, None) is not None:
                 self._forget_start(event)  # that of the weights
-            if time.monotonic() >= self._again_at.get(event, 0.0):
+            if self._is_due(event):
                 name = f"check the checkpoints that {event.miner} revealed in round {self.number}"
                 self._ask(name, event, self._check, self._linked)
         return self._linked.get(event)
@@ -126,23 +131,36 @@ class Candidates:
         """Whether what it lacks is on its way, and those below it have to wait for it."""
         return event not in self.missing and not self._slow(event)
 
-    def given_up(self, event: Revealed, begun_by: int) -> Missing | None:
+    def given_up(self, event: Revealed) -> Missing | None:
         """What to say of content that is not here although it was asked for in good time.
 
-        What still arrives was, if that began at ``begun_by`` on the chain's clock or before.
+        Where it was missing, that is more than once and near the end again.
         """
         missing, since = self.missing.get(event), self._since.get(event)
         if missing is not None and not missing.broken_off:
-            return missing
-        if since is None or since > begun_by or not self._slow(event):
+            if missing.attempts > 1 and missing.at >= self.patience.last_look:
+                return missing
+            if event not in self._under_way:
+                return None
+        if since is None or since > self.patience.asked_by or not self._slow(event):
             return None
-        return missing or Missing(1, f"it was still arriving after {self.now - since} s")
+        if missing is not None and missing.broken_off:
+            return missing
+        now = self.patience.now
+        return Missing(1, f"it was still arriving after {now - since} s", now)
 
     def end(self) -> None:
         """Break off what is under way and keep nothing more: the round has moved on."""
         self._over = True
         for stop in list(self._under_way.values()):
             stop.set()
+
+    def _is_due(self, event: Revealed) -> bool:
+        """Whether what is missing is to be asked for again: after a pause, and near the end."""
+        missing, last_look = self.missing.get(event), self.patience.last_look
+        if missing is not None and missing.at < last_look <= self.patience.now:
+            return True
+        return time.monotonic() >= self._again_at.get(event, 0.0)
 
     def _ask_weights(self, event: Revealed) -> None:
         name = f"fetch what {event.miner} revealed in round {self.number}"
@@ -194,7 +212,7 @@ class Candidates:
         stop = self._under_way[event] = threading.Event()
         # Not when it was asked for: that this machine has a lot to do is no fault of the miner's.
         self._begun.setdefault(event, time.monotonic())
-        self._since.setdefault(event, self.now)
+        self._since.setdefault(event, self.patience.now)
         try:
             self._check_time()
             store = self.setup.store
@@ -208,7 +226,7 @@ class Candidates:
             self._again_at[event] = time.monotonic() + pause
             broken_off = stop.is_set()
             answer = "it was slow, and broken off for others" if broken_off else str(error)
-            self.missing[event] = Missing(attempts, answer, broken_off)
+            self.missing[event] = Missing(attempts, answer, self.patience.now, broken_off)
             raise
         finally:
             self._under_way.pop(event, None)

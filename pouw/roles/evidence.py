@@ -18,9 +18,14 @@ from pouw.types import ZERO_ADDRESS, Address, RoundNumber, Task, TaskId, Verdict
 Reason = Literal["score", "bound", "unavailable", "manifest", "caps", "model"]
 NOT_TO_BE_HAD: Final = "not to be had: "
 """How the reason for `Invalid` begins where the publisher's content was missing."""
+# Evidence has at most the findings, 190 bytes for each reveal that is skipped, 1,000 for each of 64
+# segments, and 16 KiB for each of reason, software and device: 930,000 bytes of 1,048,576.
 _LISTED: Final = 800
 _JUDGED_BYTES: Final = 640 << 10
-_BRIEF_BYTES: Final = 750
+_BRIEF_BYTES: Final = 400
+_SHORT_BYTES: Final = 100  # of a text in a brief finding
+_REPLAY_BYTES: Final = 400  # of each text about a replay
+_REPLAY_TEXTS: Final = ("detail", "software", "device")
 VERDICTS: Final[dict[Verdict, Literal["winner", "no-true-claim", "invalid"]]] = {
     Verdict.WINNER: "winner",
     Verdict.NO_TRUE_CLAIM: "no-true-claim",
@@ -139,7 +144,7 @@ def build_evidence(
         judged_more=len(outcome.judged) - len(judged),
         skipped=skipped,
         skipped_more=len(outcome.skipped) - len(skipped),
-        provenance=provenance,
+        provenance=tuple(_shortened(replay) for replay in provenance),
         software=f"pouw {__version__}, Python {platform.python_version()}",
         device=platform.machine() or "unknown",
     )
@@ -162,8 +167,31 @@ def _fitting(judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
 
 
 def _brief(finding: Judged) -> Judged:
-    short = finding.detail[:100]
-    return finding.model_copy(update={"cases": (), "detail": f"counts left out; {short}"})
+    detail = f"counts left out; {_cut(finding.detail, _SHORT_BYTES)}"
+    return finding.model_copy(update={"cases": (), "detail": detail})
+
+
+def _shortened(replay: Replay) -> Replay:
+    segments = tuple(
+        segment.model_copy(
+            update={
+                "layer": _cut(segment.layer, _REPLAY_BYTES),
+                "detail": _cut(segment.detail, _REPLAY_BYTES),
+            }
+        )
+        for segment in replay.segments
+    )
+    texts = {name: _cut(getattr(replay, name), _REPLAY_BYTES) for name in _REPLAY_TEXTS}
+    return replay.model_copy(update={"segments": segments, **texts})
+
+
+def _cut(text: str, size: int) -> str:
+    """As much of ``text`` as has ``size`` bytes in JSON."""
+    for end, letter in enumerate(text):
+        size -= len(canonical_json(letter)) - len('""')
+        if size < 0:
+            return text[:end]
+    return text
 
 
 def _size(judged: tuple[Judged, ...]) -> int:

@@ -15,6 +15,7 @@ from pouw.roles.evidence import judged_score
 from pouw.roles.feed import RoundEvents
 from pouw.roles.keeping import Keeper
 from pouw.roles.opening import Opened, Openings
+from pouw.roles.patience import Patience
 from pouw.roles.processes import Crashed
 from pouw.roles.provenance import Provenance, claim_key
 from pouw.roles.scorers import Scoring
@@ -76,20 +77,21 @@ class Judging:
         value = self._setup.journal.get(JUDGED, _key(number, event))
         return None if value is None else Judged.model_validate_json(value)
 
-    def given_up(self, event: Revealed, begun_by: int) -> Missing | None:
+    def given_up(self, event: Revealed) -> Missing | None:
         """As `Candidates` has it."""
-        return None if self._candidates is None else self._candidates.given_up(event, begun_by)
+        return None if self._candidates is None else self._candidates.given_up(event)
 
-    def judge(self, number: RoundNumber, task: Task, events: RoundEvents, now: int) -> None:
-        """Do the next part of what there is to do; ``now`` on the chain's clock."""
+    def judge(
+        self, number: RoundNumber, task: Task, events: RoundEvents, patience: Patience
+    ) -> None:
+        """Do the next part of what there is to do, once the data of the round are open."""
         self._scoring.warm()
         self._take_answer(number)
         opened = self._openings.of(number)
         if opened is None:
-            self._openings.open(number, task, events)
             return
-        candidates = self._candidates_of(number, task, opened, events)
-        candidates.now = now
+        candidates = self._candidates_of(number, task, opened, events, patience)
+        candidates.patience = patience
         waiting = self._not_judged(number, events.ranked(first=task.first))
         measured = {event: self._measured(number, event) for event in waiting}
         # Whether or not a model is being scored: the next one is fetched meanwhile.
@@ -143,7 +145,12 @@ class Judging:
         return waiting
 
     def _candidates_of(
-        self, number: RoundNumber, task: Task, opened: Opened, events: RoundEvents
+        self,
+        number: RoundNumber,
+        task: Task,
+        opened: Opened,
+        events: RoundEvents,
+        patience: Patience,
     ) -> Candidates:
         assert events.data_key is not None
         if self._candidates is None or self._candidates.number != number:
@@ -157,6 +164,7 @@ class Judging:
                 self._provenance,
                 events.data_key,
                 self._keeper,
+                patience,
             )
         return self._candidates
 

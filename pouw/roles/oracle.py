@@ -15,6 +15,7 @@ from pouw.roles.feed import Feed
 from pouw.roles.judging import Judging
 from pouw.roles.keeping import Keeper
 from pouw.roles.opening import Openings
+from pouw.roles.patience import Patience
 from pouw.roles.provenance import Claim, Provenance, claim_key, drawn_plan
 from pouw.roles.view import View, read_view
 from pouw.roles.vote import Step, decide, weigh
@@ -38,7 +39,7 @@ class Oracle:
         self._options = options
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._address: Address = setup.arena.sender.address
-        self._tidied: tuple[int, bool] | None = None
+        self._tidied: tuple[int, bool, tuple[Task, ...]] | None = None
         self._seen: View
         self._provenance = Provenance(setup)
         self._keeper = Keeper(setup, errands)
@@ -51,6 +52,7 @@ class Oracle:
         view = read_view(self._setup.arena, self._setup.confirmations)
         self._feed.poll()
         credit = self._setup.arena.credit(self._address)
+        self._seek(view)
         outcome = self._outcome(view)
         step = decide(view, voted=self._voted(view), outcome=outcome, credit=credit)
         self._act(step, view, outcome)
@@ -88,23 +90,31 @@ class Oracle:
         if live is None or task is None or at is None or not live.opened:
             return None
         number = live.number
-        # Only content that is missing is given up on; what is merely not scored yet gets no vote.
-        late = view.now >= self._late(at)
+        patience = self._patience(view, at)
 
         def finding(event: Revealed) -> Judged | None:
             record = self._judging.judged(number, event)
-            if record is not None or not late:
+            # Only content that is missing is given up on; what is not scored yet gets no vote.
+            if record is not None or not patience.is_over:
                 return record
-            # What still arrives then is the miner's fault where it had a quarter of the window.
-            missing = self._judging.given_up(event, self._late(at) - (at.t4 - at.t3) // 4)
+            missing = self._judging.given_up(event)
             return None if missing is None else unavailable(event, str(missing))
 
         ranked = self._feed.round(number).ranked(first=task.first)
-        return weigh(ranked, finding, self._openings.fault(number, late=late))
+        return weigh(ranked, finding, self._openings.fault(number, task, patience))
 
-    def _late(self, at: Deadlines) -> int:
-        """When what is missing is given up on."""
-        return at.t4 - self._options.report_margin_seconds
+    def _patience(self, view: View, at: Deadlines) -> Patience:
+        margin_seconds = self._options.report_margin_seconds
+        return Patience.of(view.now, at, view.parameters, margin_seconds)
+
+    def _seek(self, view: View) -> None:
+        """Have what tasks are judged on here and open as soon as can be."""
+        live, task = view.live, view.task
+        if view.selected is not None:
+            self._openings.seek(view.selected, view.now)
+        if live is not None and task is not None and not self._voted(view):
+            self._openings.seek(task, view.now)
+            self._openings.open(live.number, task, self._feed.round(live.number))
 
     def _act(self, step: Step, view: View, outcome: Judgement | None) -> None:
         arena, live, task = self._setup.arena, view.live, view.task
@@ -113,10 +123,12 @@ class Oracle:
                 pass
             case Step.WARM:
                 self._judging.warm()
-            case Step.SCORE if live and task:
-                self._judging.judge(live.number, task, self._feed.round(live.number), view.now)
+            case Step.SCORE if live and task and view.deadlines:
+                patience = self._patience(view, view.deadlines)
+                self._judging.judge(live.number, task, self._feed.round(live.number), patience)
             case Step.REPORT if live and task and view.deadlines and outcome:
-                replays = self._replays(live.number, view.deadlines, view.now, outcome)
+                patience = self._patience(view, view.deadlines)
+                replays = self._replays(live.number, patience, outcome)
                 if replays is not None:
                     self._report(live.number, task, outcome, replays)
             case Step.FINALIZE:
@@ -129,21 +141,19 @@ class Oracle:
     def _tidy(self, view: View) -> None:
         """Let go of what past rounds were judged on: opened archives, and weights fetched ahead."""
         self._seen = view
-        moment = (view.state.rounds, view.state.live)
+        moment = (view.state.rounds, view.state.live, tuple(_needed(view)))
         if moment == self._tidied:
             return
         self._tidied = moment
-        live = view.live.number if view.live else None
-        self._judging.end_round(live)
-        self._openings.end_round(live)
+        self._judging.end_round(view.live.number if view.live else None)
+        self._openings.end_all_but(_needed(view))
         self._errands.prepare("let go of past rounds", self._let_go)
 
     def _let_go(self) -> None:
         # What is needed now, not when it was asked for: a past round may be live again.
         seen, home = self._seen, self._setup.home
-        live, selected = seen.live, seen.selected
-        needed = [task for task in (seen.task if live else None, selected) if task]
-        tasks = {str(task.task_id) for task in needed}
+        live = seen.live
+        tasks = {str(task.task_id) for task in _needed(seen)}
         rounds = {str(live.number)} if live else set[str]()
         self._openings.forget(live.number if live else None)
         for folder, kept in ((home / "tasks", tasks), (home / "models", rounds)):
@@ -152,7 +162,7 @@ class Oracle:
                     shutil.rmtree(old, ignore_errors=True)
 
     def _replays(
-        self, number: RoundNumber, at: Deadlines, now: int, outcome: Judgement
+        self, number: RoundNumber, patience: Patience, outcome: Judgement
     ) -> tuple[Replay, ...] | None:
         """What training the winner's segments again showed; None while there is time to wait."""
         opened = self._openings.of(number)
@@ -164,10 +174,10 @@ class Oracle:
         if spec.provenance.policy != "replay" or events.test_key is None:
             return ()
         known = self._provenance.replayed(claim_key(number, winner.miner, winner.manifest_digest))
-        ends = self._late(at)
-        if known is not None or now >= ends:
+        if known is not None or patience.is_over:
             return () if known is None else (known,)
-        test_key, stop_at_ms = events.test_key, (ends - REPLAY_CLOSING_SECONDS) * 1000
+        test_key = events.test_key
+        stop_at_ms = (patience.late - REPLAY_CLOSING_SECONDS) * 1000
 
         def replay() -> None:
             manifest = fetch_manifest(self._setup.store, winner.manifest_digest)
@@ -192,6 +202,11 @@ class Oracle:
             self._setup.info(f"voted {evidence.verdict} in round {number}", evidence=cid)
 
         self._errands.send(f"report on round {number}", send)
+
+
+def _needed(view: View) -> list[Task]:
+    """The tasks that are judged, or soon will be."""
+    return [task for task in (view.task if view.live else None, view.selected) if task]
 
 
 def check_member(oracles: tuple[Address, ...], address: Address) -> None:

@@ -197,10 +197,12 @@ class ServedByTheByte(LocalStore):
     def __init__(self, folder: Path, cid: str) -> None:
         super().__init__(folder)
         self.cid = cid
+        self.asked = threading.Event()
         self.given_up = threading.Event()
 
     def get_file(self, cid: str, destination: Path, size: int) -> None:
         if cid == self.cid:
+            self.asked.set()
             self.given_up.wait(PATIENCE_SECONDS)
         super().get_file(cid, destination, size)
 
@@ -225,6 +227,22 @@ def test_oracle__highest_claim_is_served_by_the_byte__those_below_are_judged_mea
     assert [one.reason for one in evidence.judged] == ["unavailable", "score"]
 
 
+def test_oracle__training_archive_is_served_by_the_byte_from_its_selection_on__votes_invalid(
+    endpoint: Endpoint, advance: Callable[[int], None], tmp_path: Path
+) -> None:
+    stage = Stage(endpoint, tmp_path)
+    entrant = stage.enter(2, stage.model("honest", lambda tensor: tensor), 1)
+    stage.store = slow = ServedByTheByte(tmp_path / "store", stage.spec.train.cid)
+
+    def play() -> None:
+        slow.asked.wait(5)
+        revealed(stage, [entrant], advance)
+
+    evidence = _judged(stage, tmp_path, advance, scored=0, inline=False, selected=play)
+    assert evidence.verdict == "invalid"
+    assert evidence.invalid_reason.startswith(NOT_TO_BE_HAD + "it was still arriving after")
+
+
 def _judged(
     stage: Stage,
     folder: Path,
@@ -232,8 +250,12 @@ def _judged(
     scored: int = 3,
     *,
     inline: bool = True,
+    selected: Callable[[], None] = lambda: None,
 ) -> Evidence:
-    """Run the oracle until it has voted: near the end of its window, for content is missing."""
+    """Run the oracle until it has voted: near the end of its window, for content is missing.
+
+    ``selected`` is called once it has seen what is selected.
+    """
     notices: list[Notice] = []
     arena = stage.clients[1]
     with Journal(folder / "journal.sqlite") as journal:
@@ -250,6 +272,8 @@ def _judged(
         try:
             until = time.monotonic() + PATIENCE_SECONDS
             late = False
+            oracle.run_once()
+            selected()
             while time.monotonic() < until:
                 oracle.run_once()
                 measured = sum("measured" in notice.text for notice in notices)

@@ -208,7 +208,7 @@ def unusable(answer: ReplayAnswer) -> str:
         ("settings", {"momentum_ppm": 1}, "recipe"),
         ("engine", {"device": "abacus"}, "recipe"),
         ("engine", {"device": "auto"}, "device"),
-        ("engine", {"processes": 1_025}, "recipe"),
+        ("engine", {"processes": 65}, "recipe"),
     ],
 )
 def test_replay__recipe_that_cannot_be_followed__unusable(
@@ -291,6 +291,19 @@ def test_link__schedule_outside_the_budget__fault(honest: Chain, tmp_path: Path)
     request = honest.link(0)
     link = request.link.model_copy(update={"path": path})
     assert "budget" in str(check_link(request.model_copy(update={"link": link})).fault)
+
+
+@pytest.mark.parametrize("shape", [(), (1, EVERY), (EVERY, 1)])
+def test_link__schedule_of_other_than_one_axis__fault(
+    honest: Chain, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    tensors, metadata = tensors_of(honest.checkpoints[0])
+    tensors["schedule_ppm"] = torch.zeros(shape)
+    path = tmp_path / "checkpoint"
+    path.write_bytes(save(tensors, metadata))
+    request = honest.link(0)
+    link = request.link.model_copy(update={"path": path})
+    assert "has shape" in str(check_link(request.model_copy(update={"link": link})).fault)
 
 
 def test_link__larger_than_the_caps_allow__fault_before_it_is_read(

@@ -21,8 +21,9 @@ from pouw.errors import ContentError, ContentNotFound
 from pouw.events import Revealed
 from pouw.journal import Journal
 from pouw.roles.base import FETCHES, Errands, Setup
-from pouw.roles.candidates import Candidates
+from pouw.roles.candidates import Candidates, Missing
 from pouw.roles.keeping import Keeper
+from pouw.roles.patience import Patience
 from pouw.roles.provenance import Provenance as Checkpoints
 from pouw.storage.local import LocalStore
 from pouw.storage.mirrors import Mirrors
@@ -78,7 +79,7 @@ class World:
             Checkpoints(setup),
             DATA_KEY,
             Keeper(setup, self.errands),
-            now=NOW,
+            Patience(now=NOW, late=NOW + 100, last_look=NOW, asked_by=NOW, archives_by=NOW),
         )
 
     def reveal(self, miner: int, *, served: bool = True) -> tuple[Revealed, Manifest]:
@@ -98,6 +99,10 @@ class World:
         if served:
             self.store.put_bytes(manifest.encode())
         return _revealed(miner, manifest), manifest
+
+    def given_up(self, event: Revealed, asked_by: int = NOW) -> Missing | None:
+        self.candidates.patience = replace(self.candidates.patience, asked_by=asked_by)
+        return self.candidates.given_up(event)
 
     def until(self, event: Revealed, ranked: list[Revealed]) -> None:
         """Ask as an oracle does until the weights of ``event`` are here."""
@@ -136,16 +141,16 @@ def test_fetch__two_served_byte_by_byte__the_one_below_is_fetched_and_they_are_g
     honest, _ = world.reveal(3)
     ranked = [*(event for event, _ in slow), honest]
     world.candidates.fetch(ranked)
-    assert world.candidates.given_up(ranked[0], NOW) is None
+    assert world.given_up(ranked[0]) is None
     world.until(honest, ranked)
-    assert world.candidates.given_up(ranked[0], NOW - 1) is None, "it had not been asked for yet"
-    missing = world.candidates.given_up(ranked[0], NOW)
+    assert world.given_up(ranked[0], asked_by=NOW - 1) is None, "it had not been asked for yet"
+    missing = world.given_up(ranked[0])
     assert missing is not None
     assert "still arriving" in str(missing)
-    assert world.candidates.given_up(honest, NOW) is None
+    assert world.given_up(honest) is None
     world.store.served.set()
     world.until(ranked[0], ranked)
-    assert world.candidates.given_up(ranked[0], NOW) is None
+    assert world.given_up(ranked[0]) is None
 
 
 def test_fetch__more_files_served_block_by_block_than_can_be_fetched__one_below_is_fetched(
@@ -171,8 +176,8 @@ def test_fetch__more_files_served_block_by_block_than_can_be_fetched__one_below_
     broken_off = [event for event in slow if event in world.candidates.missing]
     assert broken_off[0] == slow[0], "the one that began first"
     assert len(broken_off) < len(slow)
-    assert world.candidates.given_up(slow[0], NOW - 1) is None, "it had not had its time yet"
-    assert "broken off for others" in str(world.candidates.given_up(slow[0], NOW))
+    assert world.given_up(slow[0], asked_by=NOW - 1) is None, "it had not had its time yet"
+    assert "broken off for others" in str(world.given_up(slow[0]))
     world.candidates.end()
 
 
@@ -215,7 +220,7 @@ def test_check__disk_without_room_for_the_checkpoints__nothing_is_fetched(
         time.sleep(0.005)
     assert "free on the disk" in world.said[-1]
     assert event not in world.candidates.missing
-    assert world.candidates.given_up(event, NOW) is None
+    assert world.given_up(event) is None
 
 
 def test_fetch__many_withheld_above__each_is_looked_up_once_before_the_one_below(
@@ -226,7 +231,7 @@ def test_fetch__many_withheld_above__each_is_looked_up_once_before_the_one_below
     world.until(honest, [*withheld, honest])
     reached = world.store.looked_up.index(hashing.raw_cid(manifest.digest()))
     assert reached <= len(withheld)
-    assert {str(world.candidates.given_up(event, NOW)) for event in withheld} != {"None"}
+    assert all(event in world.candidates.missing for event in withheld)
 
 
 def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
@@ -242,4 +247,63 @@ def test_fetch__no_room_on_this_disk__is_not_held_against_the_miner(
         assert time.monotonic() < ends
         time.sleep(0.005)
     assert event not in world.candidates.missing
-    assert world.candidates.given_up(event, NOW) is None
+    assert world.given_up(event) is None
+
+
+def test_fetch__missing_once_while_two_others_wait_to_be_scored__is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.base.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("pouw.roles.candidates.RETRY_SECONDS", 0.05)
+    honest, manifest = world.reveal(1, served=False)
+    ranked = [honest, *(world.reveal(miner)[0] for miner in (2, 3))]
+    world.until(ranked[1], ranked)
+    world.until(ranked[2], ranked)
+    assert honest in world.candidates.missing
+    world.store.put_bytes(manifest.encode())
+    world.until(honest, ranked)
+    assert world.given_up(honest) is None
+
+
+def test_given_up__missing__only_where_it_was_asked_for_again_near_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.base.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("pouw.roles.candidates.RETRY_SECONDS", 1_000.0)
+    event, _ = world.reveal(1, served=False)
+    world.candidates.fetch([event])
+    world.errands.finish()
+    assert world.given_up(event) is None, "once may be chance"
+    world.candidates.fetch([event])
+    world.errands.finish()
+    assert len(world.store.looked_up) == 1, "its pause is not over"
+
+    world.candidates.patience = replace(world.candidates.patience, now=NOW + 90, last_look=NOW + 90)
+    assert world.given_up(event) is None, "it may be there by now"
+    world.candidates.fetch([event])
+    world.errands.finish()
+    missing = world.given_up(event)
+    assert missing is not None
+    assert missing.attempts == 2
+    world.candidates.fetch([event])
+    world.errands.finish()
+    assert len(world.store.looked_up) == 2
+
+
+def test_given_up__missing_once_and_then_sent_byte_by_byte__is_still_arriving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.roles.base.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("pouw.roles.candidates.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("pouw.roles.candidates._SLOW_SECONDS", 0.0)
+    event, manifest = world.reveal(1, served=False)
+    world.candidates.fetch([event])
+    world.errands.finish()
+    world.store.slow = {hashing.raw_cid(manifest.digest())}
+    world.candidates.fetch([event])
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while len(world.store.looked_up) < 2:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    assert world.given_up(event, asked_by=NOW - 1) is None
+    assert world.given_up(event) is not None

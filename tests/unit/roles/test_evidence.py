@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pouw.documents import CaseCounts, Evidence
+from pouw.documents import CaseCounts, Evidence, Replay, SegmentReplay
 from pouw.events import Revealed
-from pouw.hashing import MAX_DOCUMENT_BYTES
+from pouw.hashing import MAX_DOCUMENT_BYTES, canonical_json
 from pouw.roles.evidence import Judgement, build_evidence, judged_score
 from pouw.types import ZERO_ADDRESS, ZERO_WORD, Address, RoundNumber, Task, TaskId, Verdict
 
@@ -88,3 +88,43 @@ def test_build_evidence__a_test_set_beyond_a_document__goes_without_counts() -> 
     evidence = built(false_claims=1, cases=5_000, below=1)
     assert evidence.judged[-1].score_ppm == 900_000
     assert not evidence.judged[-1].cases
+
+
+def test_build_evidence__largest_that_specs_and_reveals_allow__fits() -> None:
+    """Letters of four bytes, or of two because JSON escapes them, wherever a stranger may write."""
+    for letter in ("\U0001f9e0", '"', "\\"):
+        text = letter * 4096
+        counts = tuple(
+            CaseCounts(name=f"case {number}", failed=False, counts=((2**53,) * 3,) * 255)
+            for number in range(20)
+        )
+        assert len(canonical_json([one.model_dump() for one in counts])) > 250_000
+        judged = [
+            judged_score(revealed(number), 800_000, "score", text, ()) for number in range(900)
+        ]
+        judged.append(judged_score(revealed(900), 900_000, "score", text, counts))
+        skipped = tuple(revealed(number) for number in range(901, 2_000))
+        segment = SegmentReplay(
+            begin_step=2**53,
+            end_step=2**53,
+            outcome="undecided",
+            layer=text,
+            deviation_ppb=2**53,
+            detail=text,
+            milliseconds=2**53,
+        )
+        replay = Replay(
+            miner=judged[-1].miner,
+            manifest=judged[-1].manifest,
+            same_profile=False,
+            checkpoints=2_048,
+            segments=(segment,) * 64,
+            detail=text,
+            software=text,
+            device=text,
+        )
+        outcome = Judgement(Verdict.WINNER, judged[-1].miner, tuple(judged), skipped, text)
+        evidence = build_evidence(ROUND, TASK, ZERO_ADDRESS, outcome, (replay,))
+        assert Evidence.parse(evidence.encode()) == evidence
+        assert evidence.judged[-1].cases == counts
+        assert len(evidence.provenance[0].segments) == 64
