@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from eth_utils import to_checksum_address
 
@@ -13,7 +13,7 @@ from pouw.chain.abi import artifact
 from pouw.chain.ranges import read_events
 from pouw.chain.rpc import BlockTag, Endpoint, EndpointRefused, as_address, tag
 from pouw.chain.tx import call
-from pouw.errors import ChainUnavailable, ConfigError
+from pouw.errors import ChainUnavailable, ConfigError, Reverted
 from pouw.events import Event
 from pouw.types import (
     Address,
@@ -27,6 +27,39 @@ from pouw.types import (
     TaskId,
     Verdict,
 )
+
+# Further ahead than this the own clock is wrong: a pending block is of this moment.
+TRUSTED_SECONDS: Final = 60
+# TIMESTAMP, PUSH 0, MSTORE, PUSH 32, PUSH 0, RETURN: a pending block itself is hundreds of hashes.
+_TELL_TIME: Final = "0x4260005260206000f3"
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time as three clocks tell it, in seconds since the epoch.
+
+    ``own``: this machine's; ``latest`` and ``pending``: those of two blocks. The latest does not
+    tell the time where the chain is idle, the pending one is a little ahead of it elsewhere.
+    """
+
+    own: int
+    latest: int
+    pending: int
+
+    @property
+    def contract(self) -> int:
+        """What the contract sees at least in a call that is sent now."""
+        return max(self.latest, self.pending)
+
+    @property
+    def ahead(self) -> int:
+        """Seconds that this machine is ahead of the chain; below 0: behind."""
+        return min(self.own - self.latest, max(0, self.own - self.contract))
+
+    @property
+    def now(self) -> int:
+        """The time to wait by: the own clock's, unless that cannot be right."""
+        return self.contract if self.ahead > TRUSTED_SECONDS else max(self.own, self.latest)
 
 
 class ArenaReader:
@@ -140,10 +173,6 @@ class ArenaReader:
         """The commitment as the contract computes it (`pouw.hashing.commitment` mirrors it)."""
         return bytes(self.read("commitmentOf", number, miner, manifest_digest, salt)[0])
 
-    def now(self) -> int:
-        """The time to decide by: the own clock or the latest block's time, whichever is later."""
-        return max(int(time.time()), self.endpoint.timestamp("latest"))
-
     def confirmed_block(self, confirmations: int) -> int:
         """The last block that ``confirmations`` blocks stand on, itself counted; at least 0."""
         return max(0, self.endpoint.block_number() - max(1, confirmations) + 1)
@@ -177,11 +206,11 @@ class ArenaReader:
 class Snapshot:
     """An arena as of one block: what is selected, and the last round with its task, if any.
 
-    ``time`` is that of `ArenaReader.now`, not the block's.
+    ``clock`` is that of the moment, not the block's time.
     """
 
     block: int
-    time: int
+    clock: Clock
     state: ArenaState
     selected: Task | None
     round: Round | None
@@ -195,7 +224,17 @@ def snapshot(reader: ArenaReader, block: int | None = None) -> Snapshot:
     selected = reader.task(state.selected, number) if state.selected else None
     live = reader.round(RoundNumber(state.rounds), number) if state.rounds else None
     task = reader.task(live.task_id, number) if live is not None else None
-    return Snapshot(number, reader.now(), state, selected, live, task)
+    return Snapshot(number, read_clock(reader.endpoint), state, selected, live, task)
+
+
+def read_clock(endpoint: Endpoint) -> Clock:
+    """The clocks of this moment; an endpoint that knows no pending block tells the latest's."""
+    latest = endpoint.timestamp("latest")
+    try:
+        pending = int.from_bytes(call(endpoint, {"data": _TELL_TIME}, "pending")[:32], "big")
+    except (EndpointRefused, Reverted):
+        pending = latest
+    return Clock(int(time.time()), latest, pending)
 
 
 def checked_arena(endpoint: Endpoint, address: str) -> Address:

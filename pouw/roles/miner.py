@@ -9,6 +9,7 @@ from typing import Any
 from pouw.errors import ConfigError
 from pouw.ml.requests import ScoringRequest, Snapshot
 from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.clock import ClockWatch
 from pouw.roles.feed import Feed
 from pouw.roles.means import check_means
 from pouw.roles.outcome import tell_miner
@@ -60,9 +61,9 @@ def decide(view: View, mine: Progress) -> Step:
     """The miner's next step; everything it needs is in the arguments."""
     at, live, task = view.deadlines, view.live, view.task
     if live and at and task:
-        if view.now < at.t1:
+        if view.contract_now < at.t1:
             return Step.COMMIT if mine.better else Step.TRAIN
-        if mine.committed and live.opened and view.now < at.t3:
+        if mine.committed and live.opened and view.contract_now < at.t3:
             if mine.claim_ppm is None:
                 return Step.SCORE
             if mine.claim_ppm >= task.min_score:
@@ -117,12 +118,14 @@ class Miner:
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
         self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+        self._clock = ClockWatch(setup)
         self._means_seen_in: RoundNumber | None = None
         self._look_at_means(owed_wei=0)
 
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
         view = read_view(self._setup.arena, self._setup.confirmations)
+        self._clock.look(view)
         self._feed.poll()
         self._trainer.follow(view)
         self._let_go(view)

@@ -9,6 +9,7 @@ from pouw.errors import ConfigError
 from pouw.events import Revealed
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.capacity import OracleOptions, open_scoring
+from pouw.roles.clock import ClockWatch
 from pouw.roles.content import fetch_manifest
 from pouw.roles.evidence import Judgement, build_evidence, unavailable
 from pouw.roles.feed import Feed
@@ -39,6 +40,7 @@ class Oracle:
         self._options = options
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._address: Address = setup.arena.sender.address
+        self._clock = ClockWatch(setup)
         self._tidied: tuple[int, bool, tuple[Task, ...]] | None = None
         self._seen: View
         self._provenance = Provenance(setup)
@@ -50,6 +52,7 @@ class Oracle:
     def run_once(self) -> Status:
         """Look, decide, act; safe to call at any moment and after any crash."""
         view = read_view(self._setup.arena, self._setup.confirmations)
+        self._clock.look(view)
         self._feed.poll()
         credit = self._setup.arena.credit(self._address)
         self._seek(view)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pouw.events import Revealed
 from pouw.hashing import data_key_of, raw_cid
 from pouw.roles.base import Errands, Setup, Status
+from pouw.roles.clock import ClockWatch
 from pouw.roles.content import fetch_manifest
 from pouw.roles.drafts import Draft, Drafts
 from pouw.roles.feed import Feed
@@ -47,11 +48,11 @@ def decide(view: View, mine: frozenset[TaskId], credit: int) -> Step:
     """The publisher's next call; keys leave only when a confirmed block is past the boundary."""
     selected, live, at = view.selected, view.live, view.deadlines
     if live and at and live.task_id in mine and not live.opened and view.confirmed >= at.t1:
-        return Step.OPEN_TEST if view.now < at.t2 else Step.FINALIZE
+        return Step.OPEN_TEST if view.contract_now < at.t2 else Step.FINALIZE
     if selected and view.opens is not None and view.closes is not None:
         if selected.task_id in mine and view.confirmed >= view.opens:
-            return Step.RELEASE_DATA_KEY if view.now < view.closes else Step.SYNC
-        if view.now >= view.closes:
+            return Step.RELEASE_DATA_KEY if view.contract_now < view.closes else Step.SYNC
+        if view.contract_now >= view.closes:
             return Step.SYNC
     if live and live.task_id in mine and view.decided:
         return Step.FINALIZE
@@ -92,6 +93,7 @@ class Publisher:
         self._gas = GasWatch(setup)
         self._depth_checked = False
         self._address: Address = setup.arena.sender.address
+        self._clock = ClockWatch(setup)
 
     def publish(self, request: PublishRequest, progress: Progress | None = None) -> TaskId:
         """Seal, store and publish; the new task's id. See `Publication`."""
@@ -103,6 +105,7 @@ class Publisher:
         if is_pressed(view):
             view = read_view(self._setup.arena, 1)
         self._check_depth(view)
+        self._clock.look(view)
         self._feed.poll()
         mine = self._my_tasks()
         credit = self._setup.arena.credit(self._address)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +122,7 @@ class Trainer:
         if data is not None:
             self.data.fetch(task)  # the test set's archive, if it is not here yet
         if data is not None and not process.begun:
-            process.begin(self._request(live.number, task, at, view.now, data_key, data))
+            process.begin(self._request(live.number, task, at, view, data_key, data))
 
     def ended(self, view: View) -> bool:
         """Whether the latest snapshot is to be committed, however little it has trained since.
@@ -140,9 +139,8 @@ class Trainer:
         insured = at.t1 - self._last_call(at) - self._insurance()
         if run is None or not snapshots:
             return view.now >= at.t1 - self._last_call(at)
-        behind = max(0.0, view.now - time.time())
         taken_ms = run.started_at_ms + snapshots[-1].milliseconds
-        return taken_ms / 1000 + behind >= insured
+        return taken_ms / 1000 + view.behind >= insured
 
     def _learn_block_time(self) -> None:
         if self._block_seconds is None:
@@ -185,7 +183,7 @@ class Trainer:
         That one was dropped, its Phase 1 is over, or a reorganisation selected another.
         """
         at = view.deadlines
-        wanted = view.task if at is not None and view.now < at.t1 else view.selected
+        wanted = view.task if at is not None and view.contract_now < at.t1 else view.selected
         if wanted is None or self._for not in (None, _key(wanted)):
             self.end()
 
@@ -215,7 +213,7 @@ class Trainer:
         number: RoundNumber,
         task: Task,
         at: Deadlines,
-        now: int,
+        view: View,
         data_key: bytes,
         data: Path,
     ) -> TrainingRequest:
@@ -224,18 +222,17 @@ class Trainer:
         saved = out / "request.json"
         if saved.exists():
             return TrainingRequest.parse(saved.read_text())
-        # The child looks at this machine's clock, which may be behind the chain's.
-        behind = max(0.0, now - time.time())
         stop = at.t1 - self._last_call(at)
         tuned = read_tuned(self._tuned(task)) if options.trial else None
         if options.training_seconds is not None:
-            stop = min(stop, now + options.training_seconds)
+            stop = min(stop, view.now + options.training_seconds)
         return TrainingRequest(
             spec=self.data.spec(task),
             data=data,
             out=out,
             seed="0x" + round_seed(data_key, number, self._address).hex(),
-            stop_at_ms=int((stop - behind) * 1000),
+            # The child looks at this machine's clock, which may not be the chain's.
+            stop_at_ms=(stop - view.behind) * 1000,
             max_steps=options.max_steps,
             engine=tuned.engine if tuned else self._engine(),
             first_snapshot_seconds=options.first_snapshot_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from pouw.chain.reading import ArenaReader, snapshot
+from pouw.chain.reading import TRUSTED_SECONDS, ArenaReader, snapshot
 from pouw.types import ArenaState, Deadlines, Parameters, Phase, Round, Task
 
 
@@ -20,18 +20,27 @@ class Chore(enum.StrEnum):
 class View:
     """The arena at one block.
 
-    ``now`` is the later of this machine's clock and the latest block's time, ``confirmed`` the
-    time of the newest block with enough confirmations; both in seconds since the epoch. ``round``
-    is the last round, live or closed, ``task`` the task it runs.
+    Times are in seconds since the epoch. ``now`` is what to wait by and ``contract_now`` what the
+    contract sees, as `Clock` has them: whether a call comes too late, or changes anything, is for
+    the contract's clock alone. ``confirmed`` is the time of the newest block with enough
+    confirmations. ``round`` is the last round, live or closed, ``task`` the task it runs.
+    ``ahead``: seconds that this machine's clock is ahead of the contract's; below 0: behind.
     """
 
     now: int
+    contract_now: int
     confirmed: int
     parameters: Parameters
     state: ArenaState
     selected: Task | None
     round: Round | None
     task: Task | None
+    ahead: int = 0
+
+    @property
+    def behind(self) -> int:
+        """Seconds to add to this machine's clock where it is not to be trusted, else 0."""
+        return 0 if 0 <= self.ahead <= TRUSTED_SECONDS else -self.ahead
 
     @property
     def live(self) -> Round | None:
@@ -68,13 +77,13 @@ class View:
     @property
     def decided(self) -> bool:
         """Whether the live round may be closed."""
-        return self.decided_at is not None and self.now >= self.decided_at
+        return self.decided_at is not None and self.contract_now >= self.decided_at
 
     def chore(self, patience_seconds: int) -> Chore | None:
         """What anybody may do for all, once it waited so long for whoever it concerns most."""
-        if self.decided_at is not None and self.now >= self.decided_at + patience_seconds:
+        if self.decided_at is not None and self.contract_now >= self.decided_at + patience_seconds:
             return Chore.FINALIZE
-        if self.closes is not None and self.now >= self.closes + patience_seconds:
+        if self.closes is not None and self.contract_now >= self.closes + patience_seconds:
             return Chore.SYNC
         return None
 
@@ -126,11 +135,13 @@ def read_view(arena: ArenaReader, confirmations: int) -> View:
     seen = snapshot(arena)
     confirmed = arena.endpoint.timestamp(arena.confirmed_block(confirmations))
     return View(
-        now=seen.time,
+        now=seen.clock.now,
+        contract_now=seen.clock.contract,
         confirmed=confirmed,
         parameters=arena.parameters(),
         state=seen.state,
         selected=seen.selected,
         round=seen.round,
         task=seen.task,
+        ahead=seen.clock.ahead,
     )

@@ -29,7 +29,7 @@ class Step(enum.StrEnum):
 def decide(view: View, *, voted: bool, outcome: Judgement | None, credit: int) -> Step:
     """The oracle's next step; ``outcome`` is what it would vote for, once it knows."""
     live, at = view.live, view.deadlines
-    if live and at and live.opened and not voted and view.now < at.t4:
+    if live and at and live.opened and not voted and view.contract_now < at.t4:
         if view.confirmed < at.t3 or outcome is None:
             return Step.SCORE
         return Step.REPORT if outcome.verdict != Verdict.NONE else Step.WAIT

@@ -82,7 +82,7 @@ OPEN = (
 
 def idle(now: int = 0) -> View:
     state = ArenaState(0, 0, TaskId(0), 0, live=False)
-    return View(now, now, PARAMETERS, state, None, None, None)
+    return View(now, now, now, PARAMETERS, state, None, None, None)
 
 
 def selected(now: int) -> View:

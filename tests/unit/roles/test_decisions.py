@@ -86,6 +86,7 @@ def live(now: int, *, opened: bool = False, confirmed: int | None = None) -> Vie
     """A view with round 1 live at ``now``."""
     return View(
         now=now,
+        contract_now=now,
         confirmed=now if confirmed is None else confirmed,
         parameters=PARAMETERS,
         state=ArenaState(1, 1, TaskId(0), 0, True),
@@ -99,6 +100,7 @@ def selected(now: int, at: int, *, confirmed: int | None = None) -> View:
     """A view with task 1 selected at ``at`` and no round."""
     return View(
         now=now,
+        contract_now=now,
         confirmed=now if confirmed is None else confirmed,
         parameters=PARAMETERS,
         state=ArenaState(1, 0, TaskId(1), at, False),
@@ -160,6 +162,43 @@ def test_publisher__phase_1_over__opens_the_test_set_once_confirmed() -> None:
     assert publisher.decide(live(T1, opened=True), MINE, 0) is step.WAIT
     assert publisher.decide(live(T1), frozenset(), 0) is step.WAIT
     assert publisher.decide(live(T4, opened=True), MINE, 0) is step.FINALIZE
+
+
+def fast(view: View, seconds: int = 59) -> View:
+    """The same for a machine whose clock is ahead of the chain's."""
+    return replace(view, now=view.now + seconds, ahead=seconds)
+
+
+def test_publisher__own_clock_ahead__releases_and_opens_until_the_contract_takes_no_key() -> None:
+    opens = 5_000 + PARAMETERS.phase2
+    step = publisher.Step
+    assert publisher.decide(fast(selected(opens + 99, 5_000)), MINE, 0) is step.RELEASE_DATA_KEY
+    assert publisher.decide(fast(selected(opens + 99, 5_000)), frozenset(), 0) is step.WAIT
+    assert publisher.decide(fast(live(T2 - 1)), MINE, 0) is step.OPEN_TEST
+    assert publisher.decide(fast(live(T2)), MINE, 0) is step.FINALIZE
+    assert publisher.decide(fast(live(T4 - 1, opened=True)), MINE, 0) is step.WAIT
+
+
+def test_miner__own_clock_ahead__commits_and_reveals_until_the_contract_takes_neither() -> None:
+    better = replace(NOTHING, better=snapshot(5, 800_000))
+    scored = replace(NOTHING, committed=SUBMISSION, claim_ppm=900_000)
+    assert miner.decide(fast(live(T1 - 1)), better) is miner.Step.COMMIT
+    assert miner.decide(fast(live(T1)), better) is miner.Step.WAIT
+    assert miner.decide(fast(live(T3 - 1, opened=True)), scored) is miner.Step.REVEAL
+    assert miner.decide(fast(live(T3, opened=True)), scored) is miner.Step.WAIT
+
+
+def test_oracle__own_clock_ahead__reports_until_the_contract_takes_no_vote() -> None:
+    def step(view: View) -> oracle.Step:
+        return oracle.decide(fast(view), voted=False, outcome=WON, credit=0)
+
+    assert step(live(T4 - 1, opened=True)) is oracle.Step.REPORT
+    assert step(live(T4, opened=True)) is oracle.Step.WAIT
+
+
+def test_chore__own_clock_ahead__waits_until_a_call_changes_something() -> None:
+    assert fast(live(T4 + 9, opened=True)).chore(10) is None
+    assert fast(selected(5_000 + PARAMETERS.phase2 + 109, 5_000)).chore(10) is None
 
 
 def test_miner__better_snapshot__commits_in_phase_1_only() -> None:
