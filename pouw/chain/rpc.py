@@ -18,11 +18,13 @@ import msgspec
 import requests
 from eth_utils import is_address, to_checksum_address
 
+from pouw.chain.patience import PatientAdapter, in_time
 from pouw.errors import ChainUnavailable, ConfigError
 from pouw.types import Address
 
 BlockTag = str | int
 _PAUSE_SECONDS: Final = 0.2
+_ANSWER_TIMEOUTS: Final = 3
 _SHOWN: Final = 300
 _MOST_BYTES: Final = 1 << 26
 _PIECE_BYTES: Final = 1 << 20
@@ -86,7 +88,10 @@ class Endpoint:
 
     @classmethod
     def connect(cls, url: str, timeout_seconds: float = 20.0) -> Endpoint:
-        """An endpoint at an http(s) address; nothing is sent yet."""
+        """An endpoint at an http(s) address; nothing is sent yet.
+
+        It may be silent for ``timeout_seconds``, and has three times as long for a whole answer.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https"):
             raise ConfigError(
@@ -94,6 +99,7 @@ class Endpoint:
             )
         session = requests.Session()
         session.trust_env = parts.hostname not in _LOOPBACK  # no proxy leads to oneself
+        session.mount(f"{parts.scheme}://", PatientAdapter(_ANSWER_TIMEOUTS * timeout_seconds))
         return cls(url, session, timeout_seconds)
 
     def close(self) -> None:
@@ -201,7 +207,7 @@ class Endpoint:
         with response:
             response.raise_for_status()
             pieces, size = [], 0
-            for piece in response.iter_content(_PIECE_BYTES):
+            for piece in in_time(response.iter_content(_PIECE_BYTES)):
                 pieces.append(piece)
                 size += len(piece)
                 if size > _MOST_BYTES:
