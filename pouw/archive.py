@@ -24,6 +24,7 @@ from typing import BinaryIO, Final
 
 from pouw.errors import DataError
 from pouw.files import advice, atomic_file, sync, temporary_sibling
+from pouw.parallel import in_order
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 _END: Final = bytes(2 * _BLOCK)
@@ -81,6 +82,7 @@ def unpack(source: Path, destination: Path, limits: Limits) -> None:
         try:
             for entry in entries:
                 _unpack_file(archive, entry, temporary / entry.name, source)
+            _flush(temporary, entries)
             temporary.rename(destination)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -200,8 +202,18 @@ def _unpack_file(archive: BinaryIO, entry: _Entry, path: Path, source: Path) -> 
     with path.open("xb") as file:
         if _transfer(archive, file, entry.size):
             raise _refused(source, f"it ends within {entry.name!r}")
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def _flush(folder: Path, entries: list[_Entry]) -> None:
+    """Have what was unpacked on the disk.
+
+    All files at the end and several at once: one after the other, each waits for the disk on its
+    own, and a million small ones take more than an hour.
+    """
+    for _ in in_order(sync, (folder / entry.name for entry in entries)):
+        pass
+    for name, _, _ in os.walk(folder):
+        sync(Path(name))
 
 
 def _transfer(source: BinaryIO, destination: BinaryIO, size: int) -> int:

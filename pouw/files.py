@@ -110,9 +110,9 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
 
 
-def sync(folder: Path) -> None:
-    """Flush the names in ``folder`` to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -124,7 +124,9 @@ def open_archive(
     staged = folder / f"{kind}.opening"
     shutil.rmtree(staged, ignore_errors=True)
     open_file(sealed, plain, key, key_hash if kind == "train" else data_key_of(key))
-    unpack(plain, staged, Limits(files=MAX_ARCHIVE_FILES, bytes=archive.bytes))
+    # An image for each channel and a label of every case, and the description.
+    files = min(archive.cases * (len(spec.channels) + 1) + 1, MAX_ARCHIVE_FILES)
+    unpack(plain, staged, Limits(files=files, bytes=archive.bytes))
     plain.unlink()
     _check_dataset(read_dataset(staged), spec, kind)
     staged.rename(opened)

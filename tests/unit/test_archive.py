@@ -219,6 +219,29 @@ def test_unpack__within_the_limits_exactly__is_accepted(tmp_path: Path) -> None:
             unpack(archive, tmp_path / "other", limits)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells what a descriptor is of")
+def test_unpack__files_and_folders__are_all_on_the_disk_before_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, out = tmp_path / "archive.tar", tmp_path / "out" / "data"
+    pack(lay(tmp_path / "in"), archive)
+    flushed: list[tuple[Path, bool]] = []
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flush(descriptor)
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink(), out.exists()))
+
+    monkeypatch.setattr("os.fsync", noted)
+    unpack(archive, out, LIMITS)
+    *before, last = flushed
+    assert last == (out.parent, True)
+    assert not any(shown for _, shown in before)
+    wanted = {out, *out.rglob("*")}
+    (hidden,) = {path for path, _ in before if path.parent == out.parent}
+    assert {out / path.relative_to(hidden) for path, _ in before} == wanted
+
+
 def test_unpack__destination_there__is_refused_and_untouched(tmp_path: Path) -> None:
     archive = tmp_path / "archive.tar"
     pack(lay(tmp_path / "in"), archive)

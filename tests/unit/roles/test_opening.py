@@ -89,12 +89,14 @@ def patience(**changes: int) -> Patience:
     return dataclasses.replace(plain, **changes)
 
 
-def sealed_task(world: World, folder: Path, **changes: Any) -> Task:
-    """A served task of a training and a test case."""
+def sealed_task(world: World, folder: Path, extra: str | None = None, **changes: Any) -> Task:
+    """A served task of a training and a test case, the archives with one file more if ``extra``."""
     tar = folder / "set.tar"
     parts = {}
     for kind, key in (("train", data_key_of(TEST_KEY)), ("test", TEST_KEY)):
         data = write_tiny_set(folder / kind, train=int(kind == "train"), test=int(kind == "test"))
+        if extra is not None:
+            (data / extra).write_text("more")
         pack(data, tar)
         with Sealing(tar, key) as sealing:
             stored = world.stranger.put_leaves(sealing)
@@ -125,6 +127,17 @@ def test_seek__no_key_is_out__both_archives_are_fetched_and_each_is_opened_with_
     assert opened is not None
     assert (opened.train, opened.test) == (folder / "train", folder / "test")
     assert not world.notices
+
+
+def test_open__more_files_than_cases_and_channels_need__is_a_fault(
+    world: World, tmp_path: Path
+) -> None:
+    one = sealed_task(world, tmp_path, extra="more.txt")
+    world.openings.seek(one, NOW)
+    world.errands.finish()
+    world.openings.open(FIRST, one, RoundEvents(data_key=data_key_of(TEST_KEY)))
+    world.errands.finish()
+    assert "more than 3 files" in str(world.openings.fault(FIRST, one, patience()))
 
 
 def test_fault__archive_still_arrives__is_not_to_be_had_where_it_was_asked_for_in_good_time(
