@@ -28,8 +28,8 @@ from pouw.ml.device import (
     describe_software,
 )
 from pouw.ml.dice import Counts, score_ppm
-from pouw.ml.host import Host, TooSlow, run_confined
-from pouw.ml.inference import predict_stored, windows_at_once
+from pouw.ml.host import Host, MachineFault, TooSlow, run_confined
+from pouw.ml.inference import predict_stored
 from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRequest
 from pouw.ml.testset import OpenedSet, Tally
 
@@ -69,6 +69,8 @@ class Scorer:
             outcome = _Outcome("caps", str(error))
         except (ModelError, TooSlow) as error:
             outcome = _Outcome("model", str(error))
+        except MachineFault as error:
+            outcome = _Outcome("local", str(error))
         except MemoryError:
             outcome = _Outcome("local", "this machine has not the memory for the test set")
         except DataError as error:
@@ -102,10 +104,14 @@ class Scorer:
 
     def _judge(self, request: ScoringRequest) -> _Outcome:
         spec, share = request.spec, request.share
-        network = self._host.load(request.model, spec)
-        # A spec whose windows pass its own cap ends here, before any image is touched.
-        windows_at_once(spec)
+        self._host.rehearse(spec)
         names = self._tests.open(request.data, spec, share.cases if share else None)
+        if request.model is None:
+            for name in names:
+                self._check_time(request, f"cancelled or too late while looking at {name}")
+                self._tests.load(name, spec)
+            return _Outcome("usable")
+        network = self._host.load(request.model, spec)
         bound = ScoreBound(
             share.of if share else len(names), request.claim_ppm, share.lost_ppb if share else 0
         )
@@ -138,9 +144,11 @@ class Scorer:
                         return tally.at_best(), False
                     self._check_time(request, f"cancelled or too late while scoring {name}")
                     check_time()
-        except (ModelError, RuntimeError, ValueError, MemoryError) as error:
+        except (ModelError, ValueError) as error:
             print(f"case {name} failed: {error}", file=sys.stderr)
             return None, True
+        except (RuntimeError, MemoryError) as error:
+            raise MachineFault(f"case {name}: {error}") from error
         if request.predictions is not None and tally.labels is not None:
             with atomic_file(request.predictions / f"{name}.npy") as out:
                 np.save(out, tally.labels, allow_pickle=False)

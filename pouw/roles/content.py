@@ -21,7 +21,7 @@ from pouw.errors import (
 )
 from pouw.files import advice, atomic_file
 from pouw.hashing import data_key_of, raw_cid, sha256
-from pouw.ml.layout import Dataset, read_dataset
+from pouw.ml.layout import Dataset, read_opened
 from pouw.sealing import check_key, open_file
 from pouw.storage.store import Store
 
@@ -126,7 +126,7 @@ def open_archive(
     open_file(sealed, plain, key, key_hash if kind == "train" else data_key_of(key))
     unpack(plain, staged, Limits(files=MAX_ARCHIVE_FILES, bytes=archive.bytes))
     plain.unlink()
-    _check_dataset(read_dataset(staged), spec, kind)
+    _check_dataset(read_opened(staged), spec, kind)
     staged.rename(opened)
     sealed.unlink()
     return opened
