@@ -159,16 +159,15 @@ def run_confined(
     name: str,
     about: str,
     arguments: list[str],
-    begin: Callable[[DeviceName, int], Callable[[TextIO], None]],
+    begin: Callable[[DeviceName], Callable[[TextIO], None]],
 ) -> int:
     """The ``main`` of ``python -m pouw.ml.NAME``; returns its exit code.
 
-    ``begin`` gets device and threads and makes what serves, which is called confined, with the
+    ``begin`` gets the device and makes what serves, which is called confined, with the
     stream of the answers; ConfigError where the device is absent.
     """
     parser = argparse.ArgumentParser(prog=f"python -m pouw.ml.{name}", description=about)
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     settle_imports()
     # Before the first parallel loop: the threads of torch's pool inherit it.
@@ -177,7 +176,7 @@ def run_confined(
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         try:
-            serve = begin(options.device, options.threads)
+            serve = begin(options.device)
         except ConfigError as error:
             print(f"{name} cannot start: {error}", file=sys.stderr)
             return 1

@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 
 import nibabel
 import numpy as np
+import torch
 from torch import nn
 
 from pouw.errors import DataError, ModelError, PouwError
@@ -122,8 +123,8 @@ def serve(request: PredictionRequest, answers: TextIO, host: Host) -> None:
 def main(arguments: list[str]) -> int:
     """Do what the one request on standard input asks for."""
 
-    def begin(device: DeviceName, threads: int) -> Callable[[TextIO], None]:
-        host = Host(device, threads)
+    def begin(device: DeviceName) -> Callable[[TextIO], None]:
+        host = Host(device, torch.get_num_threads())
         return lambda answers: serve(PredictionRequest.parse(sys.stdin.readline()), answers, host)
 
     return run_confined("prediction", __doc__ or "", arguments, begin)

@@ -34,6 +34,7 @@ from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRe
 from pouw.ml.testset import OpenedSet, Tally
 
 _MAX_DETAIL = 4096
+_THREADS = 1
 
 
 class _OutOfTime(PouwError):
@@ -50,12 +51,16 @@ class _Outcome:
 
 
 class Scorer:
-    """Scores models one after another; the prepared cases of one test set stay in memory."""
+    """Scores models one after another; the prepared cases of one test set stay in memory.
 
-    def __init__(self, device: DeviceName = "cpu", threads: int = 1) -> None:
-        self._host = Host(device, threads)
+    On one thread, whoever scores: how many there are decides how sums are rounded, and weights can
+    be made so large that this decides a score.
+    """
+
+    def __init__(self, device: DeviceName = "cpu") -> None:
+        self._host = Host(device, _THREADS)
         self._software = describe_software()
-        self._described = describe_device(self._host.device, threads)
+        self._described = describe_device(self._host.device, _THREADS)
         self._tests = OpenedSet()
         self._cancelled = False
 
@@ -180,8 +185,8 @@ def serve(lines: TextIO, answers: TextIO, scorer: Scorer) -> None:
 def main(arguments: list[str]) -> int:
     """Serve requests from standard input until it ends."""
 
-    def begin(device: DeviceName, threads: int) -> Callable[[TextIO], None]:
-        scorer = Scorer(device, threads)
+    def begin(device: DeviceName) -> Callable[[TextIO], None]:
+        scorer = Scorer(device)
         signal.signal(signal.SIGUSR1, lambda *_: scorer.cancel())
         return lambda answers: serve(sys.stdin, answers, scorer)
 

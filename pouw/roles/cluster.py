@@ -32,11 +32,11 @@ Boxed = list[Any]
 class SeatActor:
     """What runs on a machine of the cluster: files beside a ``ScoringProcess``."""
 
-    def __init__(self, threads: int, device: str, model_seconds: float) -> None:
+    def __init__(self, device: str, model_seconds: float) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pouw-seat-")
         self._root = Path(self._folder.name)
         log = self._root / "scoring.log"
-        self._process = ScoringProcess(log, threads, device, model_seconds)
+        self._process = ScoringProcess(log, device, model_seconds)
         self._process.warm()
         self._model: Path | None = None
         self._data: Path | None = None
@@ -206,10 +206,8 @@ class RaySeat:
         ray.kill(self.actor)
 
 
-def cluster_scoring(
-    address: str, threads: int, device: str, model_seconds: float = MODEL_SECONDS
-) -> ScoringPool:
-    """A pool with a seat for every ``threads`` processors (or every GPU) of the cluster.
+def cluster_scoring(address: str, device: str, model_seconds: float = MODEL_SECONDS) -> ScoringPool:
+    """A pool with a seat for every processor (or every GPU) of the cluster.
 
     ConfigError where Ray is not installed, the cluster is not there, or has not one seat.
     """
@@ -221,18 +219,14 @@ def cluster_scoring(
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at {address}: {error}", hint=_CONNECT_HINT) from error
-    needs, unit = ({"num_gpus": 1}, "GPU") if device == "cuda" else ({"num_cpus": threads}, "CPU")
-    size = next(iter(needs.values()))
+    needs, unit = ({"num_gpus": 1}, "GPU") if device == "cuda" else ({"num_cpus": 1}, "CPU")
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    count = sum(int(resources.get(unit, 0)) // size for resources in nodes)
+    count = sum(int(resources.get(unit, 0)) for resources in nodes)
     if count == 0:
-        raise ConfigError(f"no machine of the cluster at {address} has {size} {unit}")
+        raise ConfigError(f"no machine of the cluster at {address} has a {unit}")
     # Two calls at once: scoring, and its cancellation.
     remote = ray.remote(SeatActor).options(max_restarts=-1, max_concurrency=2, **needs)
     shelf = Shelf()
     return ScoringPool(
-        [
-            RaySeat(lambda: remote.remote(threads, device, model_seconds), shelf)
-            for _ in range(count)
-        ]
+        [RaySeat(lambda: remote.remote(device, model_seconds), shelf) for _ in range(count)]
     )
