@@ -102,7 +102,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         dataset = write_brain_set(Path(scratch) / "brain2d", 2, SET_SEED)
         baseline = threshold_baseline_ppm(dataset)
-        scorer = Scorer("cpu", threads=1)
+        scorer = Scorer("cpu")
         for steps, seed in track(wanted, "train", disable=not sys.stderr.isatty()):
             points.append(measure(spec, dataset.root, scorer, steps, seed))
             document = {

@@ -205,7 +205,8 @@ def serve(threads: int, *, bfloat16: bool, onednn: bool) -> None:
     wanted = os.environ.get("ATEN_CPU_CAPABILITY", torch.backends.cpu.get_cpu_capability())
     assert torch.backends.cpu.get_cpu_capability().lower() == wanted.lower(), wanted
     torch.set_flush_denormal(True)
-    scorer = Scorer("cpu", threads)
+    scorer = Scorer("cpu")
+    torch.set_num_threads(threads)
     for line in sys.stdin:
         dims, data, path = line.split()
         spec = brain_spec(int(dims), len(read_dataset(Path(data)).test))

@@ -28,7 +28,8 @@ def miner_options(command: Command) -> Command:
         click.option(
             "--threads",
             type=click.IntRange(min=1),
-            help="CPU threads for training, of each process.  "
+            help="CPU threads for training, of each process; the own model is scored in as many "
+            "processes.  "
             f"[default: a share of the cores at hand, at most {MOST_THREADS}]",
         ),
         click.option(

@@ -20,16 +20,16 @@ def oracle() -> None:
 @oracle.command(
     epilog=example(
         "pouw oracle run --config oracle.toml --processes 4",
-        "pouw oracle run --config oracle.toml --ray 10.0.0.5:6379 --threads 8",
+        "pouw oracle run --config oracle.toml --ray 10.0.0.5:6379",
     )
 )
 @settings_options(*ACTOR)
 @loop_options
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads a scoring process.")
 @click.option(
     "--processes",
     type=click.IntRange(min=1, max=1024),
-    help="Score the cases of a model in so many processes.",
+    help="Score the cases of a model in so many processes, of one CPU thread each, so that no "
+    "score depends on how many there are.",
 )
 @click.option(
     "--ray", metavar="ADDRESS", help="Score on the Ray cluster there: in every free processor."

@@ -81,7 +81,7 @@ def _scored(model: Path, request: ScoringRequest, processes: int) -> ScoringAnsw
     from pouw.roles.scorers import local_scoring, scored
 
     with TemporaryDirectory(prefix="pouw-score-") as logs:
-        scoring = local_scoring(processes, lambda log: ScoringProcess(log, 1, "cpu"), Path(logs))
+        scoring = local_scoring(processes, lambda log: ScoringProcess(log), Path(logs))
         try:
             with waiting(f"scoring {_shown(model)}"):
                 return scored(scoring, request)

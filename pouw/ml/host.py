@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from pouw.documents import Caps, TaskSpec
-from pouw.errors import ConfigError, ModelError, PouwError
+from pouw.errors import ConfigError, DataError, ModelError, PouwError
 from pouw.ml.checkpoint import load_model
 from pouw.ml.data import Image
 from pouw.ml.device import choose_device, make_repeatable, settle_imports
@@ -39,6 +39,10 @@ class TooSlow(PouwError):
     """The model takes far more CPU time than its network should."""
 
 
+class MachineFault(PouwError):
+    """What this machine cannot do, which says nothing about a model or a task."""
+
+
 class Host:
     """One device, process-wide set up for so many CPU threads; ConfigError where it is absent."""
 
@@ -50,6 +54,22 @@ class Host:
         # Likewise a GPU's driver: once the process is confined, it could not start what it needs.
         torch.zeros(1, device=self.device)
         self._window_seconds: dict[bytes, float] = {}
+
+    def rehearse(self, spec: TaskSpec) -> None:
+        """Run the spec's network once with fresh weights, before any model's.
+
+        DataError where nobody can run it, whatever the weights; MachineFault where only this
+        machine cannot.
+        """
+        try:
+            # On torch's device of no memory: the same on every machine.
+            windows_at_once(spec)
+            with self._bounded_memory(_loading_bytes(spec.caps) + 2 * spec.caps.activation_bytes):
+                self._pace(spec)
+        except (ModelError, ValueError) as error:
+            raise DataError(f"nobody can run the task's network: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            raise MachineFault(f"this machine cannot run the task's network: {error}") from error
 
     def load(self, model: Path, spec: TaskSpec) -> nn.Module:
         """The model in the file, ready for ``predict_stored``; ModelError where it is none."""
@@ -67,21 +87,31 @@ class Host:
     ) -> contextlib.AbstractContextManager[Callable[[], None]]:
         """Bounds for predicting the prepared ``image`` (C, X, Y, Z) of the case ``name``.
 
-        Call what they yield between slabs: TooSlow where the CPU time is over. Memory beyond the
-        bound fails where it is allocated: MemoryError, or torch's RuntimeError.
+        Call what they yield between slabs: TooSlow where the CPU time is over, and this machine
+        has not become as slow itself. Memory beyond the bound fails where it is allocated:
+        MemoryError, or torch's RuntimeError.
         """
-        seconds = _SPARE_SECONDS + _SLOWNESS * window_count(image.shape[1:], spec) * self._pace(
-            spec
+        windows = _SLOWNESS * window_count(image.shape[1:], spec)
+        return self._bounded(
+            name,
+            _SPARE_SECONDS + windows * self._pace(spec),
+            lambda: _SPARE_SECONDS + windows * self._measured_pace(spec),
+            _predicting_bytes(image, spec),
         )
-        return self._bounded(name, seconds, _predicting_bytes(image, spec))
 
     @contextlib.contextmanager
-    def _bounded(self, name: str, seconds: float, limit_bytes: int) -> Iterator[Callable[[], None]]:
-        until = time.process_time() + seconds
+    def _bounded(
+        self, name: str, seconds: float, seconds_now: Callable[[], float], limit_bytes: int
+    ) -> Iterator[Callable[[], None]]:
+        begun, allowed = time.process_time(), seconds
 
         def check_time() -> None:
-            if time.process_time() > until:
-                raise TooSlow(f"case {name} took more than {seconds:.0f} s of CPU time")
+            nonlocal allowed
+            used = time.process_time() - begun
+            if used > allowed:
+                allowed = max(allowed, seconds_now())
+            if used > allowed:
+                raise TooSlow(f"case {name} took more than {allowed:.0f} s of CPU time")
 
         # The kernel's limit is for what does not come back to look at the clock.
         with denormals_flushed(), cpu_limit(2 * seconds), self._bounded_memory(limit_bytes):
@@ -97,43 +127,47 @@ class Host:
         cuda = self.device.type == "cuda"
         return contextlib.nullcontext() if cuda else memory_limit(limit_bytes)
 
-    @torch.inference_mode()
     def _pace(self, spec: TaskSpec) -> float:
         """CPU seconds that a window takes with fresh weights here, measured once for a spec."""
         if spec.digest() not in self._window_seconds:
-            count = windows_at_once(spec)
-            network = self._placed(
-                build(
-                    spec.network,
-                    len(spec.channels),
-                    len(spec.labels),
-                    parameters_cap=spec.caps.parameters,
-                ),
-                spec,
-            )
-            windows = torch.zeros((count, len(spec.channels), *spec.inference.patch))
-            for _ in range(2):  # the first also allocates
-                begun = time.process_time()
-                network.eval()(windows.to(self.device))
-                seconds = (time.process_time() - begun) / count
-                self._window_seconds[spec.digest()] = seconds
+            self._window_seconds[spec.digest()] = self._measured_pace(spec)
         return self._window_seconds[spec.digest()]
+
+    @torch.inference_mode()
+    def _measured_pace(self, spec: TaskSpec) -> float:
+        count = windows_at_once(spec)
+        network = self._placed(
+            build(
+                spec.network,
+                len(spec.channels),
+                len(spec.labels),
+                parameters_cap=spec.caps.parameters,
+            ),
+            spec,
+        )
+        windows = torch.zeros((count, len(spec.channels), *spec.inference.patch))
+        seconds = 0.0
+        for _ in range(2):  # the first also allocates
+            begun = time.process_time()
+            # Back from the device: until then a GPU has only been asked.
+            network.eval()(windows.to(self.device)).cpu()
+            seconds = (time.process_time() - begun) / count
+        return seconds
 
 
 def run_confined(
     name: str,
     about: str,
     arguments: list[str],
-    begin: Callable[[DeviceName, int], Callable[[TextIO], None]],
+    begin: Callable[[DeviceName], Callable[[TextIO], None]],
 ) -> int:
     """The ``main`` of ``python -m pouw.ml.NAME``; returns its exit code.
 
-    ``begin`` gets device and threads and makes what serves, which is called confined, with the
+    ``begin`` gets the device and makes what serves, which is called confined, with the
     stream of the answers; ConfigError where the device is absent.
     """
     parser = argparse.ArgumentParser(prog=f"python -m pouw.ml.{name}", description=about)
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     settle_imports()
     # Before the first parallel loop: the threads of torch's pool inherit it.
@@ -142,7 +176,7 @@ def run_confined(
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         try:
-            serve = begin(options.device, options.threads)
+            serve = begin(options.device)
         except ConfigError as error:
             print(f"{name} cannot start: {error}", file=sys.stderr)
             return 1

@@ -21,6 +21,7 @@ from pouw.ml.nifti import MAX_CHANNELS, read_voxels
 MAX_CASES: Final = 100_000
 MAX_LABELS: Final = 256
 _MAX_JSON_BYTES: Final = 1 << 20
+_DESCRIPTION: Final = "dataset.json"
 _ENDINGS: Final = (".nii.gz", ".nii")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
 _LITTER: Final = frozenset({"thumbs.db", "desktop.ini"})
@@ -65,6 +66,13 @@ def read_dataset(root: Path) -> Dataset:
     return list_dataset(root, _refuse)
 
 
+def read_opened(root: Path) -> Dataset:
+    """``read_dataset`` of an opened archive, which has ``dataset.json``: nothing is decoded."""
+    if not (root / _DESCRIPTION).is_file():
+        raise DataError(f"{root}: {_DESCRIPTION} is missing", hint=_HINT)
+    return read_dataset(root)
+
+
 Report = Callable[[DataError], object]
 
 
@@ -81,7 +89,7 @@ def list_dataset(root: Path, report: Report) -> Dataset:
         raise DataError(f"{root}: no such folder", hint=_HINT)
     parts = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
     files = {part: _files(root / part, report) for part in parts}
-    described = root / "dataset.json"
+    described = root / _DESCRIPTION
     if described.exists():
         document = _read_json(described)
         channels, labels = _channels(described, document), _labels(described, document)

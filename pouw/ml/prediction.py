@@ -15,14 +15,15 @@ from typing import Any, Final, TextIO
 
 import nibabel
 import numpy as np
+import torch
 from torch import nn
 
 from pouw.errors import DataError, ModelError, PouwError
 from pouw.files import atomic_file, of_machine
 from pouw.ml.cases import Case, load_image
-from pouw.ml.host import Host, TooSlow, run_confined
+from pouw.ml.host import Host, MachineFault, TooSlow, run_confined
 from pouw.ml.images import NIFTI
-from pouw.ml.inference import predict_stored, prepare, windows_at_once
+from pouw.ml.inference import predict_stored, prepare
 from pouw.ml.layout import CaseFile
 from pouw.ml.readers.rasters import read_pixels
 from pouw.ml.requests import (
@@ -44,8 +45,8 @@ def predict_images(host: Host, request: PredictionRequest) -> Iterator[Predictio
     ModelError where the model is not one of the spec's network or cannot predict a case, TooSlow
     where it takes too long, DataError where an image cannot be used or has not its channels.
     """
+    host.rehearse(request.spec)
     network = host.load(request.model, request.spec)
-    windows_at_once(request.spec)
     for done, unlabelled in enumerate(request.cases):
         yield from _predict(host, network, request, done, unlabelled)
 
@@ -103,7 +104,7 @@ def _answers(host: Host, request: PredictionRequest) -> Iterator[PredictionAnswe
         yield fault("local" if of_machine(error) else "data", error)
     except MemoryError:
         yield fault("local", MemoryError("this machine has not the memory for the image"))
-    except OSError as error:
+    except (MachineFault, OSError) as error:
         yield fault("local", error)
 
 
@@ -122,8 +123,8 @@ def serve(request: PredictionRequest, answers: TextIO, host: Host) -> None:
 def main(arguments: list[str]) -> int:
     """Do what the one request on standard input asks for."""
 
-    def begin(device: DeviceName, threads: int) -> Callable[[TextIO], None]:
-        host = Host(device, threads)
+    def begin(device: DeviceName) -> Callable[[TextIO], None]:
+        host = Host(device, torch.get_num_threads())
         return lambda answers: serve(PredictionRequest.parse(sys.stdin.readline()), answers, host)
 
     return run_confined("prediction", __doc__ or "", arguments, begin)

@@ -15,7 +15,7 @@ from pouw.errors import ProcessError
 
 Loss = Annotated[int, Field(ge=-(2**53), le=2**53)]
 EndReason = Literal["deadline", "max-steps", "full", "terminated"]
-ScoringReason = Literal["score", "bound", "caps", "model", "data", "time", "local"]
+ScoringReason = Literal["score", "bound", "usable", "caps", "model", "data", "time", "local"]
 PredictionFault = Literal["model", "data", "local"]
 DeviceName = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
@@ -212,6 +212,8 @@ class Share(Record):
 class ScoringRequest(Record):
     """One model to score on the opened test archive ``data``.
 
+    ``model`` None: only look whether the task can be judged on, whatever the model: whether its
+    network runs, and every case (of the ``share``) can be read and prepared; then it is "usable".
     ``predictions``: a folder for one label map a case (``NAME.npy``), for pictures. Past
     ``stop_at_ms`` the answer is "time". ``claim_ppm``: stop, with the answer "bound", as soon as
     this score cannot be reached any more (None: score every case). ``share``: None for all cases.
@@ -220,7 +222,7 @@ class ScoringRequest(Record):
     id: Text
     spec: TaskSpec
     data: Path
-    model: Path
+    model: Path | None
     predictions: Path | None = None
     stop_at_ms: Positive | None = None
     claim_ppm: Ppm | None = None
@@ -233,9 +235,10 @@ class ScoringAnswer(Record):
     ``reason``: "score" (``score_ppm`` is set, unless only a share was asked for); "bound": the
     claim is out of reach, as ``cases`` and what others lost prove (``best_ppm``: what can still be
     reached; the counts of the last case may take the part of it that was not looked at as perfect);
-    "caps" and "model": the model is at fault and has no score; "data" (the test set cannot be
-    used), "time" (or cancelled) and "local" (a wrong request, a full disk): no fault of the model,
-    nothing may be concluded about it.
+    "caps" and "model": the model is at fault and has no score; "usable": there was none to score,
+    and nothing is wrong with the task; "data" (the task's network or test set cannot be used),
+    "time" (or cancelled) and "local" (a wrong request, a full disk, too little memory): no fault of
+    the model, nothing may be concluded about it.
     """
 
     id: Text

@@ -28,12 +28,13 @@ from pouw.ml.device import (
     describe_software,
 )
 from pouw.ml.dice import Counts, score_ppm
-from pouw.ml.host import Host, TooSlow, run_confined
-from pouw.ml.inference import predict_stored, windows_at_once
+from pouw.ml.host import Host, MachineFault, TooSlow, run_confined
+from pouw.ml.inference import predict_stored
 from pouw.ml.requests import DeviceName, ScoringAnswer, ScoringReason, ScoringRequest
 from pouw.ml.testset import OpenedSet, Tally
 
 _MAX_DETAIL = 4096
+_THREADS = 1
 
 
 class _OutOfTime(PouwError):
@@ -50,12 +51,16 @@ class _Outcome:
 
 
 class Scorer:
-    """Scores models one after another; the prepared cases of one test set stay in memory."""
+    """Scores models one after another; the prepared cases of one test set stay in memory.
 
-    def __init__(self, device: DeviceName = "cpu", threads: int = 1) -> None:
-        self._host = Host(device, threads)
+    On one thread, whoever scores: how many there are decides how sums are rounded, and weights can
+    be made so large that this decides a score.
+    """
+
+    def __init__(self, device: DeviceName = "cpu") -> None:
+        self._host = Host(device, _THREADS)
         self._software = describe_software()
-        self._described = describe_device(self._host.device, threads)
+        self._described = describe_device(self._host.device, _THREADS)
         self._tests = OpenedSet()
         self._cancelled = False
 
@@ -69,6 +74,8 @@ class Scorer:
             outcome = _Outcome("caps", str(error))
         except (ModelError, TooSlow) as error:
             outcome = _Outcome("model", str(error))
+        except MachineFault as error:
+            outcome = _Outcome("local", str(error))
         except MemoryError:
             outcome = _Outcome("local", "this machine has not the memory for the test set")
         except DataError as error:
@@ -102,10 +109,14 @@ class Scorer:
 
     def _judge(self, request: ScoringRequest) -> _Outcome:
         spec, share = request.spec, request.share
-        network = self._host.load(request.model, spec)
-        # A spec whose windows pass its own cap ends here, before any image is touched.
-        windows_at_once(spec)
+        self._host.rehearse(spec)
         names = self._tests.open(request.data, spec, share.cases if share else None)
+        if request.model is None:
+            for name in names:
+                self._check_time(request, f"cancelled or too late while looking at {name}")
+                self._tests.load(name, spec)
+            return _Outcome("usable")
+        network = self._host.load(request.model, spec)
         bound = ScoreBound(
             share.of if share else len(names), request.claim_ppm, share.lost_ppb if share else 0
         )
@@ -138,9 +149,11 @@ class Scorer:
                         return tally.at_best(), False
                     self._check_time(request, f"cancelled or too late while scoring {name}")
                     check_time()
-        except (ModelError, RuntimeError, ValueError, MemoryError) as error:
+        except (ModelError, ValueError) as error:
             print(f"case {name} failed: {error}", file=sys.stderr)
             return None, True
+        except (RuntimeError, MemoryError) as error:
+            raise MachineFault(f"case {name}: {error}") from error
         if request.predictions is not None and tally.labels is not None:
             with atomic_file(request.predictions / f"{name}.npy") as out:
                 np.save(out, tally.labels, allow_pickle=False)
@@ -172,8 +185,8 @@ def serve(lines: TextIO, answers: TextIO, scorer: Scorer) -> None:
 def main(arguments: list[str]) -> int:
     """Serve requests from standard input until it ends."""
 
-    def begin(device: DeviceName, threads: int) -> Callable[[TextIO], None]:
-        scorer = Scorer(device, threads)
+    def begin(device: DeviceName) -> Callable[[TextIO], None]:
+        scorer = Scorer(device)
         signal.signal(signal.SIGUSR1, lambda *_: scorer.cancel())
         return lambda answers: serve(sys.stdin, answers, scorer)
 

@@ -11,11 +11,15 @@ import numpy as np
 from pouw.documents import TaskSpec
 from pouw.errors import DataError
 from pouw.ml.bound import at_best, in_hash_order
-from pouw.ml.data import CaseFile, Image, Label, load_case, read_dataset
+from pouw.ml.data import CaseFile, Image, Label, load_case
 from pouw.ml.dice import Counts, case_counts
 from pouw.ml.inference import Slab, prepare
+from pouw.ml.layout import read_opened
+from pouw.ml.preprocess import MAX_PREPARED_BYTES
+from pouw.ml.sandbox import memory_limit
 
 _CACHE_BYTES = 2 << 30
+_PREPARING_BYTES = 16 * MAX_PREPARED_BYTES  # intensities are normalised in float64, with copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class OpenedSet:
         if not known:
             if key != self._key:
                 self._key, self._cases, self._cached_bytes = None, {}, 0
-            self._files = {file.name: file for file in read_dataset(data).test}
+            self._files = {file.name: file for file in read_opened(data).test}
             self._key = key
         if not self._files:
             raise DataError(f"{data} holds no test case")
@@ -64,20 +68,27 @@ class OpenedSet:
         return tuple(chosen or in_hash_order(self._files, spec.digest()))
 
     def load(self, name: str, spec: TaskSpec) -> LabelledCase:
-        """One case of the set that is open."""
+        """One case of the set that is open; DataError where it cannot be used.
+
+        MemoryError where this machine cannot hold what the largest case takes.
+        """
         test = self._cases.get(name)
         if test is None:
-            case = load_case(self._files[name], len(spec.labels))
-            if case.label is None:
-                raise DataError(f"test case {name} has no label")
-            sizes = np.bincount(case.label.ravel(), minlength=len(spec.labels))
-            true = tuple(int(size) for size in sizes[1:])
-            test = LabelledCase(name, prepare(case, spec), case.label, true)
+            with memory_limit(_PREPARING_BYTES):
+                test = self._prepared(name, spec)
             size = test.image.nbytes + test.label.nbytes
             if self._cached_bytes + size <= _CACHE_BYTES:
                 self._cases[name] = test
                 self._cached_bytes += size
         return test
+
+    def _prepared(self, name: str, spec: TaskSpec) -> LabelledCase:
+        case = load_case(self._files[name], len(spec.labels))
+        if case.label is None:
+            raise DataError(f"test case {name} has no label")
+        sizes = np.bincount(case.label.ravel(), minlength=len(spec.labels))
+        true = tuple(int(size) for size in sizes[1:])
+        return LabelledCase(name, prepare(case, spec), case.label, true)
 
 
 class Tally:

@@ -14,13 +14,12 @@ from pouw.roles.scorers import Scoring, local_scoring
 class OracleOptions:
     """How an oracle spends its machine.
 
-    ``processes`` of ``threads`` each score one model together, or as many as the Ray cluster at
+    ``processes`` of one thread each score one model together, or as many as the Ray cluster at
     ``ray`` has room for. A process that takes longer than ``model_seconds`` over one case is
     ended. ``report_margin_seconds`` before t4 the oracle stops waiting for content that cannot be
     had, and votes.
     """
 
-    threads: int = 1
     device: str = "cpu"
     report_margin_seconds: int = 60
     processes: int = 1
@@ -31,9 +30,9 @@ class OracleOptions:
 def open_scoring(options: OracleOptions, home: Path) -> Scoring:
     """What ``options`` say to score with; ConfigError where there is no such cluster."""
     if options.ray is not None:
-        return cluster_scoring(options.ray, options.threads, options.device, options.model_seconds)
+        return cluster_scoring(options.ray, options.device, options.model_seconds)
     return local_scoring(
         options.processes,
-        lambda log: ScoringProcess(log, options.threads, options.device, options.model_seconds),
+        lambda log: ScoringProcess(log, options.device, options.model_seconds),
         home,
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from pouw.errors import ConfigError, ProcessError
 from pouw.files import atomic_file
-from pouw.ml.layout import CaseFile, read_dataset
+from pouw.ml.layout import CaseFile, read_opened
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.roles.processes import MODEL_SECONDS, Crashed, ScoringProcess
 from pouw.roles.scorers import ScoringPool, SeatLost
@@ -32,11 +32,11 @@ Boxed = list[Any]
 class SeatActor:
     """What runs on a machine of the cluster: files beside a ``ScoringProcess``."""
 
-    def __init__(self, threads: int, device: str, model_seconds: float) -> None:
+    def __init__(self, device: str, model_seconds: float) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pouw-seat-")
         self._root = Path(self._folder.name)
         log = self._root / "scoring.log"
-        self._process = ScoringProcess(log, threads, device, model_seconds)
+        self._process = ScoringProcess(log, device, model_seconds)
         self._process.warm()
         self._model: Path | None = None
         self._data: Path | None = None
@@ -46,14 +46,14 @@ class SeatActor:
         """The process that scores here, once there is one."""
         return self._process.pid
 
-    def score(self, line: str, files: dict[str, Boxed], model: str, data: str) -> str:
+    def score(self, line: str, files: dict[str, Boxed], model: str | None, data: str) -> str:
         """The answer to one request, as a line; its paths are replaced by those of this machine.
 
         ``files``: what it needs, by relative path; what is here already is not fetched again.
-        ``model``: the weights among them; ``data``: the data set's folder. Both are kept until
-        there are others.
+        ``model``: the weights among them, where there are any; ``data``: the data set's folder.
+        Both are kept until there are others.
         """
-        path, folder = self._root / model, self._root / data
+        path, folder = self._root / model if model else None, self._root / data
         if self._model is not None and self._model != path:
             self._model.unlink(missing_ok=True)
         if self._data is not None and self._data != folder:
@@ -95,8 +95,10 @@ class Shelf:
         self._cases: dict[str, CaseFile] = {}
         self._boxes: dict[Path, Boxed] = {}
 
-    def model(self, request: ScoringRequest) -> tuple[str, Boxed]:
+    def model(self, request: ScoringRequest) -> tuple[str, Boxed] | tuple[None, None]:
         """Where the request's weights belong, and a reference to them."""
+        if request.model is None:
+            return None, None
         key = (request.id, request.model)
         if self._model is None or self._model[0] != key:
             name = f"models/{next(self._numbers)}.safetensors"
@@ -107,7 +109,7 @@ class Shelf:
         """The data set's folder, and the files of the request's cases by path below the root."""
         if self._data != request.data:
             self._boxes.clear()
-            self._cases = {case.name: case for case in read_dataset(request.data).test}
+            self._cases = {case.name: case for case in read_opened(request.data).test}
             self._data, self._folder = request.data, f"data-{next(self._numbers)}"
         wanted = [request.data / "dataset.json"]
         for name in request.share.cases if request.share else self._cases:
@@ -168,7 +170,9 @@ class RaySeat:
         model, weights = self._shelf.model(request)
         folder, files = self._shelf.cases(request)
         self._line = request.line()
-        self._asked = self.actor.score.remote(self._line, {model: weights, **files}, model, folder)
+        if model is not None and weights is not None:
+            files[model] = weights
+        self._asked = self.actor.score.remote(self._line, files, model, folder)
 
     def answer(self, timeout_seconds: float = 0.0) -> ScoringAnswer | None:
         """The answer, or None; SeatLost where the machine is gone."""
@@ -202,10 +206,8 @@ class RaySeat:
         ray.kill(self.actor)
 
 
-def cluster_scoring(
-    address: str, threads: int, device: str, model_seconds: float = MODEL_SECONDS
-) -> ScoringPool:
-    """A pool with a seat for every ``threads`` processors (or every GPU) of the cluster.
+def cluster_scoring(address: str, device: str, model_seconds: float = MODEL_SECONDS) -> ScoringPool:
+    """A pool with a seat for every processor (or every GPU) of the cluster.
 
     ConfigError where Ray is not installed, the cluster is not there, or has not one seat.
     """
@@ -217,18 +219,14 @@ def cluster_scoring(
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at {address}: {error}", hint=_CONNECT_HINT) from error
-    needs, unit = ({"num_gpus": 1}, "GPU") if device == "cuda" else ({"num_cpus": threads}, "CPU")
-    size = next(iter(needs.values()))
+    needs, unit = ({"num_gpus": 1}, "GPU") if device == "cuda" else ({"num_cpus": 1}, "CPU")
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    count = sum(int(resources.get(unit, 0)) // size for resources in nodes)
+    count = sum(int(resources.get(unit, 0)) for resources in nodes)
     if count == 0:
-        raise ConfigError(f"no machine of the cluster at {address} has {size} {unit}")
+        raise ConfigError(f"no machine of the cluster at {address} has a {unit}")
     # Two calls at once: scoring, and its cancellation.
     remote = ray.remote(SeatActor).options(max_restarts=-1, max_concurrency=2, **needs)
     shelf = Shelf()
     return ScoringPool(
-        [
-            RaySeat(lambda: remote.remote(threads, device, model_seconds), shelf)
-            for _ in range(count)
-        ]
+        [RaySeat(lambda: remote.remote(device, model_seconds), shelf) for _ in range(count)]
     )

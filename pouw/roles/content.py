@@ -21,7 +21,7 @@ from pouw.errors import (
 )
 from pouw.files import advice, atomic_file
 from pouw.hashing import data_key_of, raw_cid, sha256
-from pouw.ml.layout import Dataset, read_dataset
+from pouw.ml.layout import Dataset, read_opened
 from pouw.sealing import check_key, open_file
 from pouw.storage.store import Store
 
@@ -128,7 +128,7 @@ def open_archive(
     files = min(archive.cases * (len(spec.channels) + 1) + 1, MAX_ARCHIVE_FILES)
     unpack(plain, staged, Limits(files=files, bytes=archive.bytes))
     plain.unlink()
-    _check_dataset(read_dataset(staged), spec, kind)
+    _check_dataset(read_opened(staged), spec, kind)
     staged.rename(opened)
     sealed.unlink()
     return opened

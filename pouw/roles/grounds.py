@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pouw.documents import Evidence
-from pouw.errors import ContentError, ContentNotFound, DocumentError
+from pouw.documents import Evidence, TaskSpec
+from pouw.errors import ContentError, ContentNotFound, DocumentError, ProcessError
 from pouw.files import of_machine
 from pouw.ledger.history import RoundRecord
-from pouw.ml.data import load_case, read_dataset
+from pouw.ml.requests import ScoringRequest
 from pouw.roles.base import Observer
 from pouw.roles.content import UNUSABLE, fetch_evidence, fetch_spec, open_archive
 from pouw.roles.evidence import NOT_TO_BE_HAD
+from pouw.roles.processes import Crashed
+from pouw.roles.scorers import Scoring, scored
 from pouw.types import Address
 
 
-def invalid_fault(observer: Observer, record: RoundRecord, folder: Path) -> str | None:
+def task_fault(scoring: Scoring, spec: TaskSpec, data: Path) -> str | None:
+    """Why nobody can be judged on a task and its opened test set ``data``, None where one can.
+
+    What an oracle asks before it scores any model. ProcessError where this machine cannot tell.
+    """
+    request = ScoringRequest(id="the task", spec=spec, data=data, model=None)
+    try:
+        answer = scored(scoring, request)
+    except Crashed as error:
+        return str(error)
+    if answer.reason not in ("usable", "data"):
+        raise ProcessError(f"{answer.reason}: {answer.detail}")
+    return answer.detail if answer.reason == "data" else None
+
+
+def invalid_fault(
+    observer: Observer, record: RoundRecord, folder: Path, scoring: Scoring
+) -> str | None:
     """Why spec or archives of the round's task make it invalid, None where they are as they should.
 
-    ContentNotFound where one of them is gone; other ContentErrors where this store is at fault.
+    ContentNotFound where one of them is gone; other ContentErrors where this store is at fault,
+    ProcessError where this machine is.
     """
     store, task = observer.store, record.task
     try:
@@ -27,13 +47,11 @@ def invalid_fault(observer: Observer, record: RoundRecord, folder: Path) -> str 
         if record.test_key is None:
             return "its test set was never opened"
         data = open_archive(store, spec, "test", record.test_key, task.key_hash, folder)
-        for file in read_dataset(data).test:
-            load_case(file, len(spec.labels))
+        return task_fault(scoring, spec, data)
     except UNUSABLE as error:
         if of_machine(error):
             raise
         return str(error)
-    return None
 
 
 def invalid_excuse(observer: Observer, record: RoundRecord) -> str | None:

@@ -23,6 +23,7 @@ from pouw.types import RoundNumber, Task
 
 JUDGED = "judged"
 MEASURED = "measured"
+_USABLE = "usable"
 _LONGEST_PAUSE_SECONDS = 600.0
 
 
@@ -33,6 +34,15 @@ class _Pause:
     until: float
     seconds: float
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is being scored; ``event`` None: the task itself is looked at, before any model."""
+
+    number: RoundNumber
+    event: Revealed | None
+    opened: Opened
 
 
 class Judging:
@@ -55,8 +65,8 @@ class Judging:
         self._openings = openings
         self._provenance = provenance
         self._keeper = Keeper(setup, errands)
-        self._asked: tuple[Revealed, Opened] | None = None
-        self._pauses: dict[Revealed, _Pause] = {}
+        self._asked: _Asked | None = None
+        self._pauses: dict[Revealed | RoundNumber, _Pause] = {}
         self._candidates: Candidates | None = None
 
     def warm(self) -> None:
@@ -87,6 +97,8 @@ class Judging:
         """Do the next part of what there is to do, once the data of the round are open."""
         self._scoring.warm()
         self._take_answer(number)
+        if self._openings.fault(number, late=False) is not None:
+            return
         opened = self._openings.of(number)
         if opened is None:
             return
@@ -98,6 +110,8 @@ class Judging:
         candidates.fetch(
             event for event in waiting if measured[event] is None and not self._pauses_now(event)
         )
+        if not self._usable(number, opened):
+            return
         for event in waiting:
             if self._pauses_now(event):
                 continue
@@ -113,20 +127,41 @@ class Judging:
             elif isinstance(found, Judged):
                 self._record(number, event, found)
             elif found is not None:
-                if not self._scoring.busy:
-                    self._asked = (event, opened)
-                    self._scoring.ask(
-                        ScoringRequest(
-                            id=_key(number, event),
-                            spec=opened.spec,
-                            data=opened.test,
-                            model=found,
-                            claim_ppm=event.claimed_score,
-                        )
-                    )
+                self._ask(
+                    _Asked(number, event, opened),
+                    ScoringRequest(
+                        id=_key(number, event),
+                        spec=opened.spec,
+                        data=opened.test,
+                        model=found,
+                        claim_ppm=event.claimed_score,
+                    ),
+                )
                 return
             elif candidates.awaited(event):
                 return
+
+    def _usable(self, number: RoundNumber, opened: Opened) -> bool:
+        """Whether the task can be judged on, which must not hang on who claims what.
+
+        That is, its network runs and every test case can be read and prepared; else asks.
+        """
+        if self._setup.journal.get(_USABLE, opened.spec.digest().hex()) is not None:
+            return True
+        if not self._pauses_now(number):
+            name = f"the task of round {number}"
+            request = ScoringRequest(id=name, spec=opened.spec, data=opened.test, model=None)
+            if self._ask(_Asked(number, None, opened), request):
+                self._setup.info(f"looks at all {opened.spec.test.cases} test cases of {name}")
+        return False
+
+    def _ask(self, asked: _Asked, request: ScoringRequest) -> bool:
+        """Have that scored, unless something is."""
+        if self._scoring.busy:
+            return False
+        self._asked = asked
+        self._scoring.ask(request)
+        return True
 
     def _measured(self, number: RoundNumber, event: Revealed) -> Judged | None:
         """The finding on a claim that its score showed to be true; its checkpoints decide."""
@@ -174,7 +209,7 @@ class Judging:
             self._candidates = None
 
     def _take_answer(self, number: RoundNumber) -> None:
-        if self._asked is not None and self._is_past(number, *self._asked):
+        if self._asked is not None and self._is_past(number, self._asked):
             self._scoring.cancel()
         try:
             answer: ScoringAnswer | ProcessError | None = self._scoring.answer()
@@ -182,25 +217,36 @@ class Judging:
             answer = error
         if answer is None or self._asked is None:
             return
-        (event, opened), self._asked = self._asked, None
+        asked, self._asked = self._asked, None
         # Its files may have been let go of while they were looked at, which is nobody's fault.
-        if self._is_past(number, event, opened):
+        if self._is_past(number, asked):
             return
-        if isinstance(answer, Crashed):
-            judged = judged_score(event, None, "model", str(answer), ())
-            self._record(event.round, event, judged)
-        elif isinstance(answer, ProcessError):
-            self._pause(event, str(answer))
-        elif answer.reason in ("score", "bound", "caps", "model"):
-            self._scored(event, opened.spec, _from_answer(event, answer))
+        if isinstance(answer, ProcessError):
+            self._broken_down(asked, answer)
         elif answer.reason == "data":
-            self._openings.refuse(event.round, answer.detail)
+            self._openings.refuse(number, answer.detail)
+        elif answer.reason == "usable":
+            self._setup.journal.put(_USABLE, asked.opened.spec.digest().hex(), True)
+            seconds = answer.milliseconds // 1000
+            self._setup.info(f"all test cases of round {number} can be used ({seconds} s)")
+        elif asked.event is not None and answer.reason in ("score", "bound", "caps", "model"):
+            self._scored(asked.event, asked.opened.spec, _from_answer(asked.event, answer))
         else:
-            self._pause(event, f"{answer.reason}: {answer.detail}")
+            self._pause(asked, f"{answer.reason}: {answer.detail}")
 
-    def _is_past(self, number: RoundNumber, event: Revealed, opened: Opened) -> bool:
+    def _is_past(self, number: RoundNumber, asked: _Asked) -> bool:
         """Whether that is of another round, or of this one before it was closed for a while."""
-        return event.round != number or self._openings.of(number) is not opened
+        return asked.number != number or self._openings.of(number) is not asked.opened
+
+    def _broken_down(self, asked: _Asked, error: ProcessError) -> None:
+        """What a crash is held against: the model, or the task where there was no model yet."""
+        if not isinstance(error, Crashed):
+            self._pause(asked, str(error))
+        elif asked.event is None:
+            self._openings.refuse(asked.number, str(error))
+        else:
+            judged = judged_score(asked.event, None, "model", str(error), ())
+            self._record(asked.number, asked.event, judged)
 
     def _scored(self, event: Revealed, spec: TaskSpec, judged: Judged) -> None:
         """Where checkpoints are due, a claim that holds by its score is true once they hold."""
@@ -209,16 +255,21 @@ class Judging:
         else:
             self._record(event.round, event, judged)
 
-    def _pause(self, event: Revealed, why: str) -> None:
+    def _pause(self, asked: _Asked, why: str) -> None:
         """This machine cannot tell, now: what is ranked below comes first, and then it again."""
-        last = self._pauses.get(event)
+        what, who = (
+            (asked.number, f"the test set of round {asked.number}")
+            if asked.event is None
+            else (asked.event, str(asked.event.miner))
+        )
+        last = self._pauses.get(what)
         seconds = RETRY_SECONDS if last is None else min(2 * last.seconds, _LONGEST_PAUSE_SECONDS)
-        self._pauses[event] = _Pause(time.monotonic() + seconds, seconds, why)
+        self._pauses[what] = _Pause(time.monotonic() + seconds, seconds, why)
         if last is None or last.why != why:
-            self._setup.warn(f"cannot score {event.miner}: {why}")
+            self._setup.warn(f"cannot score {who}: {why}")
 
-    def _pauses_now(self, event: Revealed) -> bool:
-        pause = self._pauses.get(event)
+    def _pauses_now(self, what: Revealed | RoundNumber) -> bool:
+        pause = self._pauses.get(what)
         return pause is not None and time.monotonic() < pause.until
 
     def _record(self, number: RoundNumber, event: Revealed, judged: Judged) -> None:

@@ -14,6 +14,7 @@ from pouw.roles.feed import Feed
 from pouw.roles.means import check_means
 from pouw.roles.outcome import tell_miner
 from pouw.roles.processes import ScoringProcess
+from pouw.roles.scorers import local_scoring
 from pouw.roles.submission import Submission, Submissions
 from pouw.roles.trainer import MinerOptions, Trainer
 from pouw.roles.view import View, read_view
@@ -117,7 +118,11 @@ class Miner:
         self._feed = Feed(setup.arena, setup.from_block, setup.confirmations)
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
-        self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+        self._scoring = local_scoring(
+            options.threads * options.processes if options.device == "cpu" else 1,
+            lambda log: ScoringProcess(log, options.device),
+            setup.home,
+        )
         self._clock = ClockWatch(setup)
         self._means_seen_in: RoundNumber | None = None
         self._look_at_means(owed_wei=0)

@@ -104,16 +104,14 @@ def _answers(
         line = request.line() + "\n"
     except ValueError as error:
         raise ConfigError("the name of a file is not UTF-8", hint="rename it") from error
-    threads = usable_cores()
-    command = [sys.executable, "-m", "pouw.ml.prediction", "--threads", str(threads)]
     with log.open("ab") as errors:
         child = subprocess.Popen(
-            [*command, "--device", device],
+            [sys.executable, "-m", "pouw.ml.prediction", "--device", device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=child_environment(threads),
+            env=child_environment(usable_cores()),
         )
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=pump, args=(child.stdout, lines), daemon=True).start()

@@ -171,20 +171,11 @@ class ScoringProcess:
     """
 
     def __init__(
-        self, log: Path, threads: int, device: str, model_seconds: float = MODEL_SECONDS
+        self, log: Path, device: str = "cpu", model_seconds: float = MODEL_SECONDS
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        self._command = [
-            sys.executable,
-            "-m",
-            "pouw.ml.scoring",
-            "--threads",
-            str(threads),
-            "--device",
-            device,
-        ]
-        self._threads = threads
+        self._command = [sys.executable, "-m", "pouw.ml.scoring", "--device", device]
         self._model_seconds = model_seconds
         self._asked_at = 0.0
         self._child: subprocess.Popen[str] | None = None
@@ -206,7 +197,7 @@ class ScoringProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=child_environment(self._threads),
+                env=child_environment(threads=1),
             )
         self._child = child
         self._answers = queue.Queue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,15 +24,14 @@ from pouw.ml.requests import ScoringRequest
 from pouw.roles.base import Observer
 from pouw.roles.content import fetch_manifest, fetch_spec, open_archive
 from pouw.roles.evidence import manifest_fault
-from pouw.roles.grounds import invalid_excuse, invalid_fault, rejection_excuse
+from pouw.roles.grounds import invalid_excuse, invalid_fault, rejection_excuse, task_fault
+from pouw.roles.processes import Crashed
 from pouw.roles.replayer import Replayer
-from pouw.roles.scorers import Scoring
+from pouw.roles.scorers import Scoring, scored
 from pouw.roles.verification import verify_reveal
-from pouw.types import Verdict
+from pouw.types import TaskId, Verdict
 
 MARGINAL_PPM = 1_000
-SCORING_SECONDS = 3_600.0
-_CANCEL_SECONDS = 60.0
 
 Rescore = Literal["none", "winners", "all"]
 """Which models to judge again: none; what decided, that is a round's winner, or all that was
@@ -79,6 +78,7 @@ class Rescorer:
     scratch: Path
     scoring: Scoring
     replayer: Replayer
+    _usable: set[TaskId] = field(default_factory=set)
 
     def recheck(self, record: RoundRecord, rescore: Rescore) -> Rechecked:
         """Whether the verdict is what an honest committee finds."""
@@ -111,10 +111,10 @@ class Rescorer:
     def _invalid(self, record: RoundRecord) -> tuple[Problem, ...]:
         """The committee found the task unusable: is it?"""
         try:
-            fault = invalid_fault(self.observer, record, self._folder(record))
+            fault = invalid_fault(self.observer, record, self._folder(record), self.scoring)
         except ContentNotFound as error:
             return (Problem("content", str(error), error.cid, recheckable=False),)
-        except (ContentError, DocumentError, SealError, DataError) as error:
+        except (ContentError, DocumentError, SealError, DataError, ProcessError) as error:
             return (Problem("content", str(error), recheckable=False),)
         if fault is not None:
             return ()
@@ -201,18 +201,13 @@ class Rescorer:
         """This node's score of a revealed model in ppm; None: ``claim_ppm`` is out of reach."""
         request = self._request(record, reveal, spec, claim_ppm)
         try:
-            self.scoring.ask(request)
-            answer = self.scoring.answer(SCORING_SECONDS)
-            if answer is None:
-                self.scoring.cancel()
-                answer = self.scoring.answer(_CANCEL_SECONDS)
+            answer = scored(self.scoring, request)
         except ProcessError as error:
-            raise _Faulty(Problem("score", str(error), recheckable=False)) from error
+            crashed = isinstance(error, Crashed)
+            raise _Faulty(Problem("score", str(error), recheckable=crashed)) from error
         finally:
-            request.model.unlink(missing_ok=True)
-        if answer is None:
-            self.scoring.end()
-            raise _Faulty(Problem("score", "scoring took too long", recheckable=False))
+            if request.model is not None:
+                request.model.unlink(missing_ok=True)
         detail = f"{answer.reason}: {answer.detail}"
         if answer.reason == "data":
             raise _Faulty(Problem("task", detail), of_task=True)
@@ -244,9 +239,19 @@ class Rescorer:
             raise _Faulty(Problem("keys", "the test set was never opened"), of_task=True)
         try:
             folder = self._folder(record)
-            return open_archive(self.observer.store, spec, "test", key, key_hash, folder)
+            data = open_archive(self.observer.store, spec, "test", key, key_hash, folder)
         except (ContentError, SealError, DataError) as error:
             raise _of_task(error) from error
+        if record.task.task_id not in self._usable:
+            try:
+                fault = task_fault(self.scoring, spec, data)
+            except ProcessError as error:
+                unknown = Problem("task", str(error), recheckable=False)
+                raise _Faulty(unknown, of_task=True) from error
+            if fault is not None:
+                raise _Faulty(Problem("task", fault), of_task=True)
+            self._usable.add(record.task.task_id)
+        return data
 
     def _fetch_model(
         self, record: RoundRecord, reveal: RevealRecord, spec: TaskSpec, model: Path

@@ -17,7 +17,7 @@ from pouw.documents import CaseCounts
 from pouw.errors import DataError, ProcessError
 from pouw.ml.bound import ScoreBound, in_hash_order
 from pouw.ml.dice import score_ppm
-from pouw.ml.layout import read_dataset
+from pouw.ml.layout import read_opened
 from pouw.ml.requests import ScoringAnswer, ScoringReason, ScoringRequest, Share
 from pouw.roles.processes import Crashed
 
@@ -116,7 +116,7 @@ class ScoringPool:
             raise ProcessError(f"{self._run.request.id} is being scored")
         self._run = _Run(request, (), deque(), time.monotonic(), ScoreBound(1, None))
         try:
-            files = read_dataset(request.data).test
+            files = read_opened(request.data).test
         except DataError as error:
             self._run.fault = str(error)
             return
@@ -170,7 +170,7 @@ class ScoringPool:
             if answer is not None:
                 return answer
         self._hand_out(run)
-        if len(run.counts) == len(run.names):
+        if len(run.answers) == len(run.names):
             return _whole(run)
         return self._stalled(run)
 
@@ -199,6 +199,8 @@ class ScoringPool:
         if name is None:
             return None
         run.answers[name] = answer
+        if answer.reason == "usable":
+            return None
         if answer.reason not in ("score", "bound"):
             return _combined(run, answer.reason, answer.detail)
         run.counts[name] = case = answer.cases[0]
@@ -240,6 +242,8 @@ class ScoringPool:
 
 
 def _whole(run: _Run) -> ScoringAnswer:
+    if run.request.model is None:
+        return _combined(run, "usable", "")
     cases = run.known
     score = score_ppm([None if case.failed else case.counts for case in cases])
     return _combined(run, "score", "", score=score)
@@ -272,6 +276,8 @@ def _each(run: _Run, part: Callable[[ScoringAnswer], str]) -> str:
 
 def local_scoring(processes: int, open_seat: Callable[[Path], Scoring], home: Path) -> ScoringPool:
     """A pool of so many processes, each with a log of its own in ``home``."""
+    if processes == 1:
+        return ScoringPool([open_seat(home / "scoring.log")])
     return ScoringPool([open_seat(home / f"scoring-{place}.log") for place in range(processes)])
 
 

@@ -48,7 +48,7 @@ def data(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def process(folder: Path, data: Path, honest: Path) -> Iterator[ScoringProcess]:
     """A process that has scored an honest model, so that what it needs for that is in memory."""
-    process = ScoringProcess(folder / "scoring.log", 2, "cpu")
+    process = ScoringProcess(folder / "scoring.log", "cpu")
     assert scored(process, data, honest).reason == "score"
     yield process
     process.end()

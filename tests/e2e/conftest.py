@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,23 @@ def rpc_url(
 def anvil_url() -> Iterator[str]:
     with _anvil() as url:
         yield url
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
+    with Devnet(tmp_path / "chain", port=0, block_seconds=0) as running:
+        connected = Endpoint.connect(running.url)
+        yield connected
+        connected.close()
+
+
+@pytest.fixture
+def advance(endpoint: Endpoint) -> Callable[[int], None]:
+    def pass_time(seconds: int) -> None:
+        endpoint.request("evm_increaseTime", seconds)
+        endpoint.request("evm_mine")
+
+    return pass_time
 
 
 @contextmanager

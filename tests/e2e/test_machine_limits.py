@@ -5,74 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from revealing import Entrant, Stage, revealed
+from watched import Watched
 
-from pouw.chain.devnet import Devnet
 from pouw.chain.rpc import Endpoint
-from pouw.documents import Evidence
-from pouw.events import Reported
-from pouw.hashing import raw_cid
-from pouw.journal import Journal
-from pouw.roles.base import Notice, Setup
-from pouw.roles.oracle import Oracle, OracleOptions
-
-PATIENCE_SECONDS = 240.0
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
-    with Devnet(tmp_path / "chain", port=0, block_seconds=0) as running:
-        connected = Endpoint.connect(running.url)
-        yield connected
-        connected.close()
-
-
-@pytest.fixture
-def advance(endpoint: Endpoint) -> Callable[[int], None]:
-    def pass_time(seconds: int) -> None:
-        endpoint.request("evm_increaseTime", seconds)
-        endpoint.request("evm_mine")
-
-    return pass_time
-
-
-class Watched:
-    """One oracle over a stage's round, with what it said."""
-
-    def __init__(self, stage: Stage, folder: Path, options: OracleOptions) -> None:
-        self.notices: list[Notice] = []
-        self._stage = stage
-        self._journal = Journal(folder / "journal.sqlite")
-        setup = Setup(
-            stage.clients[1], stage.store, folder / "home", self._journal, 1, 0, self.notices.append
-        )
-        self.oracle = Oracle(setup, options, inline=True)
-
-    def run(self, done: Callable[[], bool]) -> Evidence | None:
-        """Look until ``done`` or a vote, which is returned."""
-        until = time.monotonic() + PATIENCE_SECONDS
-        arena = self._stage.clients[1]
-        while time.monotonic() < until:
-            self.oracle.run_once()
-            for event in arena.events(0, arena.endpoint.block_number()):
-                if isinstance(event, Reported):
-                    document = self._stage.store.get_bytes(raw_cid(event.evidence_digest))
-                    return Evidence.parse(document)
-            if done():
-                return None
-            time.sleep(0.05)
-        raise AssertionError([notice.text for notice in self.notices])
-
-    def said(self, text: str) -> int:
-        return sum(text in notice.text for notice in self.notices)
-
-    def close(self) -> None:
-        self.oracle.close()
-        self._journal.close()
+from pouw.roles.oracle import OracleOptions
 
 
 def two_claims(stage: Stage, advance: Callable[[int], None]) -> list[Entrant]:
@@ -111,7 +51,8 @@ def test_oracle__killed_over_the_first_again_and_again__judges_the_one_below_mea
 
     def kill_over_the_first() -> bool:
         asked = judging._asked
-        if asked is not None and asked[0].miner == first.arena.sender.address:
+        event = None if asked is None else asked.event
+        if event is not None and event.miner == first.arena.sender.address:
             for seat in judging._scoring.seats:  # type: ignore[attr-defined]
                 if seat.busy and seat.pid not in killed:
                     killed.add(seat.pid)

@@ -32,7 +32,7 @@ from pouw.roles.cluster import cluster_scoring
 request = ScoringRequest.parse(sys.argv[1])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-pool = cluster_scoring(cluster.address, 1, "cpu")
+pool = cluster_scoring(cluster.address, "cpu")
 
 
 def answered():

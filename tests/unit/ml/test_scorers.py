@@ -9,17 +9,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from tiny_task import tiny_spec, write_tiny_set
 
+from pouw.documents import Caps
 from pouw.errors import ProcessError
-from pouw.ml.checkpoint import save_model
+from pouw.ml.checkpoint import floating_state, save_model
 from pouw.ml.networks import build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
 from pouw.ml.scoring import Scorer
 from pouw.roles.processes import Crashed, ScoringProcess
-from pouw.roles.scorers import LOSSES, ScoringPool, SeatLost
+from pouw.roles.scorers import LOSSES, ScoringPool, SeatLost, local_scoring, scored
 
 SPEC = tiny_spec()
 CASES = 6
@@ -46,7 +49,7 @@ def alone(request_: ScoringRequest) -> ScoringAnswer:
 
 @pytest.fixture(scope="module")
 def seats(folder: Path) -> Iterator[list[ScoringProcess]]:
-    both = [ScoringProcess(folder / f"{place}.log", 1, "cpu") for place in range(2)]
+    both = [ScoringProcess(folder / f"{place}.log", "cpu") for place in range(2)]
     yield both
     for seat in both:
         seat.end()
@@ -162,7 +165,7 @@ def test_pool__a_process_killed_over_one_case_twice__nobody_can_tell_and_the_mod
 def test_pool__a_case_that_takes_too_long_twice__nobody_can_tell(
     folder: Path, request_: ScoringRequest
 ) -> None:
-    seat = ScoringProcess(folder / "slow.log", 1, "cpu", model_seconds=0.0)
+    seat = ScoringProcess(folder / "slow.log", "cpu", model_seconds=0.0)
     pool = ScoringPool([seat])
     try:
         pool.ask(request_)
@@ -218,7 +221,7 @@ def test_pool__no_data_set__is_no_fault_of_the_model(
 
 
 def test_process__longer_than_allowed__is_ended(folder: Path, request_: ScoringRequest) -> None:
-    process = ScoringProcess(folder / "slow.log", 1, "cpu", model_seconds=0.0)
+    process = ScoringProcess(folder / "slow.log", "cpu", model_seconds=0.0)
     try:
         process.ask(request_)
         with pytest.raises(ProcessError, match="took more than 0 s"):
@@ -227,3 +230,58 @@ def test_process__longer_than_allowed__is_ended(folder: Path, request_: ScoringR
         assert process.pid is None
     finally:
         process.end()
+
+
+def flat_cases(root: Path) -> Path:
+    """Fewer slices than threads, each a window: threads share out what is within one."""
+    random = np.random.default_rng(1)
+    root.mkdir()
+    write_tiny_set(root, train=0, test=0)
+    for case in range(3):
+        label = np.zeros((128, 128, 2), np.uint8)
+        image = random.normal(0, 0.2, label.shape)
+        for value in (1, 2):
+            x, y = random.integers(10, 60, 2)
+            label[x : x + 50, y : y + 50] = value
+        image += 2.0 * (label == 1) - 2.0 * (label == 2)
+        for part, suffix, voxels in (
+            ("imagesTs", "_0000", (image * 1000).astype(np.int16)),
+            ("labelsTs", "", label),
+        ):
+            (root / part).mkdir(exist_ok=True)
+            nibabel.save(
+                nibabel.Nifti1Image(voxels, np.eye(4)), root / part / f"c{case}{suffix}.nii.gz"
+            )
+    return root
+
+
+def test_pool__score_that_rounding_decides__is_that_of_one_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Biases of 10^7.5 before a group norm leave it nothing but what rounding left of an image."""
+    arguments = {**SPEC.network.arguments, "channels": (16, 32, 64, 64), "strides": (2, 2, 2)}
+    spec = tiny_spec(
+        network=SPEC.network.model_copy(update={"arguments": arguments}),
+        inference=SPEC.inference.model_copy(update={"patch": (128, 128)}),
+        caps=Caps(model_bytes=64 << 20, parameters=5_000_000, activation_bytes=1 << 30),
+    )
+    torch.manual_seed(2)
+    network = build(spec.network, 1, 3, parameters_cap=5_000_000)
+    with torch.no_grad():
+        for name, tensor in floating_state(network).items():
+            if tensor.dim() > 1:
+                tensor.copy_(torch.randn_like(tensor))
+            elif name.endswith("conv.bias") and tensor.numel() != 3:
+                tensor.fill_(10**7.5)
+    save_model(folder / "edge.safetensors", network)
+    data = flat_cases(folder / "edge")
+    request = ScoringRequest(id="m", spec=spec, data=data, model=folder / "edge.safetensors")
+    alone = Scorer().answer(request)
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    pool = local_scoring(2, lambda log: ScoringProcess(log, "cpu"), folder)
+    try:
+        answer = scored(pool, request)
+    finally:
+        pool.end()
+    assert alone.score_ppm
+    assert (answer.score_ppm, answer.cases) == (alone.score_ppm, alone.cases)

@@ -42,7 +42,7 @@ def scorer() -> Scorer:
     return Scorer()
 
 
-def request(data: Path, model: Path, **changes: object) -> ScoringRequest:
+def request(data: Path, model: Path | None, **changes: object) -> ScoringRequest:
     base = ScoringRequest(id="m", spec=SPEC, data=data, model=model)
     return base.model_copy(update=changes)
 
@@ -184,12 +184,59 @@ def test_answer__hostile_file__has_the_reason(
     assert answer.detail
 
 
-def test_answer__activations_beyond_the_cap__is_caps(
-    data: Path, model: Path, scorer: Scorer
+ONE_LABEL_A_GROUP = {
+    **SPEC.network.arguments,
+    "channels": (6, 12),
+    "strides": (1,),
+    "num_res_units": 1,
+    "groups": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        tiny_spec(caps=SPEC.caps.model_copy(update={"activation_bytes": 1})),
+        tiny_spec(caps=SPEC.caps.model_copy(update={"parameters": 1})),
+        # Nothing but running it shows that this one cannot be run.
+        tiny_spec(
+            network=SPEC.network.model_copy(update={"arguments": ONE_LABEL_A_GROUP}),
+            inference=SPEC.inference.model_copy(update={"patch": (1, 1)}),
+        ),
+    ],
+    ids=["activations", "parameters", "single site"],
+)
+def test_answer__network_that_nobody_can_run__is_no_fault_of_the_model(
+    data: Path, model: Path, scorer: Scorer, spec: TaskSpec
 ) -> None:
-    caps = SPEC.caps.model_copy(update={"activation_bytes": 1})
-    answer = scorer.answer(request(data, model, spec=tiny_spec(caps=caps)))
-    assert (answer.reason, answer.score_ppm) == ("caps", None)
+    for path in (model, None):
+        answer = scorer.answer(request(data, path, spec=spec))
+        assert (answer.reason, answer.score_ppm) == ("data", None)
+        assert "nobody can run the task's network" in answer.detail
+
+
+def test_answer__no_model__says_whether_every_case_can_be_used(
+    data: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    assert scorer.answer(request(data, None)).reason == "usable"
+    root = write_tiny_set(tmp_path / "set")
+    last = in_hash_order(["test0", "test1"], SPEC.digest())[1]
+    (root / "imagesTs" / f"{last}_0000.nii.gz").write_bytes(b"no image")
+    answer = scorer.answer(request(root, None))
+    assert (answer.reason, answer.score_ppm) == ("data", None)
+    assert last in answer.detail
+
+
+def test_answer__memory_is_refused_while_predicting__concludes_nothing(
+    data: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer()
+    assert scorer.answer(request(data, model)).reason == "score"
+    monkeypatch.setattr("pouw.ml.host._predicting_bytes", lambda *_: 0)
+    caps = SPEC.caps.model_copy(update={"activation_bytes": 1 << 30})
+    recipe = SPEC.inference.model_copy(update={"patch": (512, 512)})
+    answer = scorer.answer(request(data, model, spec=tiny_spec(caps=caps, inference=recipe)))
+    assert (answer.reason, answer.score_ppm) == ("local", None)
 
 
 def test_answer__test_set_unusable__is_no_fault_of_the_model(

@@ -54,7 +54,7 @@ def test_child_environment__user_chose_an_allocator__it_stays(
 def test_scoring__dies_and_is_warmed_up_before_its_answer_is_asked_for__says_what_ended_it(
     tmp_path: Path,
 ) -> None:
-    process = ScoringProcess(tmp_path / "scoring.log", 1, "cpu")
+    process = ScoringProcess(tmp_path / "scoring.log", "cpu")
     try:
         process.ask(
             ScoringRequest(id="m", spec=tiny_spec(), data=tmp_path, model=tmp_path / "none")
@@ -97,7 +97,7 @@ os._exit(int(sys.argv[1])) if int(sys.argv[1]) >= 0 else os.kill(os.getpid(), -i
 def test_scoring__ends_its_answers_and_dies_a_moment_later__says_what_it_said_and_whose_fault(
     tmp_path: Path, status: int, crashed: bool
 ) -> None:
-    process = ScoringProcess(tmp_path / "scoring.log", 1, "cpu")
+    process = ScoringProcess(tmp_path / "scoring.log", "cpu")
     process._command = [sys.executable, "-c", DYING, str(status)]  # dies when it should
     try:
         process.ask(
