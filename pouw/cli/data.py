@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,28 +68,31 @@ def check(call: Call, folder: Path, modality: str | None) -> int:
     show_default=True,
     help="Share of the labelled cases to test on.",
 )
-@click.option("--seed", default="", help="Whoever knows it can foretell the choice.")
-def split(call: Call, folder: Path, out: Path, fraction: int, seed: str) -> None:
+@click.option("--seed", help="Whoever knows it can foretell the choice (default: drawn, and told).")
+def split(call: Call, folder: Path, out: Path, fraction: int, seed: str | None) -> None:
     """Write FOLDER to the new folder OUT in nnU-Net v2 layout, with a test set held out.
 
     Labelled test cases that FOLDER already has are kept as the test set. The same seed gives the
     same split; cases of one patient stay on one side where their names tell. `pouw publisher
     publish OUT` uses it as it is.
     """
-    from pouw.ml.split import divide, write_split
+    from pouw.ml.split import divide, refuse_full, split_into
 
+    refuse_full(out)
+    seed = secrets.token_hex(16) if seed is None else seed
     found = _examine(folder)
     found.usable()
     parts = divide(found.source.dataset, fraction, seed)
     with _progress("writing") as advance:
-        write_split(found.source, parts, (out, out), advance)
+        split_into(found.source, parts, out, advance)
     names = {
         "train": [case.name for case in parts.train],
         "test": [case.name for case in parts.test],
     }
     call.output.result(
-        {"out": str(out), **names},
-        f"{out}: {len(parts.train)} training and {len(parts.test)} test cases, nnU-Net v2 layout",
+        {"out": str(out), "seed": seed, **names},
+        f"{out}: {len(parts.train)} training and {len(parts.test)} test cases, nnU-Net v2 layout\n"
+        f"the same again: --seed {shlex.quote(seed)}; whoever knows it knows the test set",
     )
 
 

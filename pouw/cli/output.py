@@ -80,7 +80,7 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console(err=True)) as drawn:
         row = drawn.add_task("", total=None)
         yield lambda stage, done, total: drawn.update(
-            row, description=stage, completed=done, total=total or None
+            row, description=stage, completed=done if total else None, total=total or None
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -71,7 +72,14 @@ def score(
     answer = _scored(model, request, processes)
     if answer.score_ppm is None:
         kind = ModelError if answer.reason in ("model", "caps") else ProcessError
-        raise kind(f"{_shown(model)} was not scored ({answer.reason}): {answer.detail}")
+        hint = None
+        if answer.reason == "data":
+            folder = shlex.quote(str(data))
+            hint = (
+                f"`pouw data split {folder} OUT` makes a labelled test set (imagesTs, labelsTs) of "
+                "any folder that `pouw data check` knows"
+            )
+        raise kind(f"{_shown(model)} was not scored ({answer.reason}): {answer.detail}", hint=hint)
     call.output.result(answer.model_dump(mode="json"), _lines(answer, task))
 
 

@@ -59,5 +59,7 @@ def model(call: Call, *, number: int, is_round: bool, out: Path) -> None:
         f"model     {bought.model_path}\n"
         f"spec      {bought.spec_path}\n"
         f"manifest  {bought.manifest_path}\n"
-        f"next: `pouw score {bought.model_path} FOLDER` measures it on labelled images",
+        f"next: `pouw predict {bought.model_path} --images SCANS --out LABELS` applies it; "
+        f"`pouw score {bought.model_path} FOLDER` measures it on a labelled test set, which "
+        "`pouw data split` makes",
     )

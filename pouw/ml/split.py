@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,7 @@ def write_split(
     is left behind then.
     """
     for folder in set(out):
-        if folder.exists() and any(folder.iterdir()):
-            raise DataError(f"{folder}: not empty", hint="name a new folder")
+        refuse_full(folder)
     done, total = 0, len(split.train) + len(split.test)
     for folder, part, cases in ((out[0], "Tr", split.train), (out[1], "Ts", split.test)):
         for name in (f"images{part}", f"labels{part}"):
@@ -160,6 +160,26 @@ def write_split(
                 progress(done, total)
     for folder in set(out):
         _write_description(source.dataset, folder, len(split.train) if folder == out[0] else 0)
+
+
+def refuse_full(folder: Path) -> None:
+    """DataError where there is anything in ``folder``."""
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: not empty", hint="name a new folder")
+
+
+def split_into(source: Source, split: Split, out: Path, progress: Progress | None = None) -> None:
+    """``write_split`` into the one new folder ``out``, which appears whole or not at all."""
+    refuse_full(out)
+    whole = out.resolve()
+    partial = whole.with_name(f".{whole.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)  # what a kill left
+    try:
+        write_split(source, split, (partial, partial), progress)
+        partial.replace(whole)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _write_case(source: Source, case: CaseFile, out: Path, part: str) -> None:

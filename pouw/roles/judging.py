@@ -97,7 +97,7 @@ class Judging:
         """Do the next part of what there is to do, once the data of the round are open."""
         self._scoring.warm()
         self._take_answer(number)
-        if self._openings.fault(number, late=False) is not None:
+        if self._openings.fault(number, task, patience) is not None:
             return
         opened = self._openings.of(number)
         if opened is None:

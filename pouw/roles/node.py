@@ -106,7 +106,10 @@ def audit(
     scoring = open_scoring(options.scoring, observer.home)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=observer.home) as scratch:
         replayer = Replayer(observer.home / "provenance.log")
-        rescorer = Rescorer(observer, Path(scratch), scoring, replayer)
+        say = progress or (lambda _stage, _done, _total: None)
+        rescorer = Rescorer(
+            observer, Path(scratch), scoring, replayer, tell=lambda what: say(what, 0, 0)
+        )
 
         def take(record: RoundRecord) -> None:
             if record.number >= options.first:

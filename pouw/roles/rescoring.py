@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -72,12 +73,16 @@ class _Faulty(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rescorer:
-    """Fetches, verifies and scores revealed models below the folder ``scratch``."""
+    """Fetches, verifies and scores revealed models below the folder ``scratch``.
+
+    ``tell`` is told what takes long as it begins.
+    """
 
     observer: Observer
     scratch: Path
     scoring: Scoring
     replayer: Replayer
+    tell: Callable[[str], object] = lambda _what: None
     _usable: set[TaskId] = field(default_factory=set)
 
     def recheck(self, record: RoundRecord, rescore: Rescore) -> Rechecked:
@@ -183,6 +188,7 @@ class Rescorer:
         self, record: RoundRecord, reveal: RevealRecord, segments: int | None
     ) -> Problem | None:
         """What is wrong with links and segments (None: as many as the spec asks for)."""
+        self.tell(f"round {record.number}: check the training of {reveal.miner}")
         try:
             found = verify_reveal(self.observer, record, reveal, self.replayer, segments)
         except ContentNotFound as error:
@@ -199,7 +205,9 @@ class Rescorer:
         self, record: RoundRecord, reveal: RevealRecord, spec: TaskSpec, claim_ppm: int | None
     ) -> int | None:
         """This node's score of a revealed model in ppm; None: ``claim_ppm`` is out of reach."""
+        self.tell(f"round {record.number}: fetch the model of {reveal.miner}")
         request = self._request(record, reveal, spec, claim_ppm)
+        self.tell(f"round {record.number}: score the model of {reveal.miner}")
         try:
             answer = scored(self.scoring, request)
         except ProcessError as error:

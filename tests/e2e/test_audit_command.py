@@ -84,6 +84,16 @@ def test_audit__provenance__names_the_copied_training_and_no_other(
     assert "unlike" in problem["detail"]
 
 
+def test_audit__while_models_are_scored__says_which(
+    past: Past, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pouw.cli.output.LINE_SECONDS", 0.01)
+    main([*past.words])
+    shown = capsys.readouterr().err
+    for number in (1, 2):
+        assert f"round {number}: score the model of 0x" in shown
+
+
 def test_audit__ray__scores_where_the_cluster_has_room_and_names_the_false_claim(
     past: Past,
 ) -> None:

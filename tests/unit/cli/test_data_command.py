@@ -160,3 +160,30 @@ def test_split__with_a_seed__is_a_data_set_to_publish(
     assert [case.name for case in dataset.test] == first["test"]
     assert main(["data", "split", str(root), str(tmp_path / "a")]) == 1
     assert "not empty" in capsys.readouterr().err
+
+
+def test_split__without_a_seed__draws_one_that_gives_the_same_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, made = write_images(tmp_path / "all", 12), []
+    for number in range(4):
+        assert main(["data", "split", str(root), str(tmp_path / f"s{number}"), "--json"]) == 0
+        made.append(json.loads(capsys.readouterr().out))
+    assert len({one["seed"] for one in made}) == 4
+    assert len({tuple(one["test"]) for one in made}) > 1
+    words = ["data", "split", str(root), str(tmp_path / "again"), "--seed", made[0]["seed"]]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test"] == made[0]["test"]
+    assert main(["data", "split", str(root), str(tmp_path / "told")]) == 0
+    assert "--seed" in capsys.readouterr().out
+
+
+def test_split__into_a_full_folder__is_refused_before_an_image_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_images(tmp_path / "all")
+    (root / "images" / "case0.png").write_bytes(b"no image")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    assert main(["data", "split", str(root), str(tmp_path / "full")]) == 1
+    assert "not empty" in capsys.readouterr().err

@@ -111,3 +111,20 @@ def test_score__spec_that_is_a_pipe_or_too_large__is_refused_at_once(
     for spec, reason in ((pipe, "is no file"), (large, "at most")):
         assert main(["score", str(spec), str(task / "data"), "--spec", str(spec)]) == 1
         assert reason in capsys.readouterr().err
+
+
+def test_score__folder_that_was_published__says_how_to_make_a_test_set_of_it(
+    task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    save_model(tmp_path / "m.safetensors", build(SPEC.network, 1, 3, parameters_cap=100_000))
+    words = ["score", str(tmp_path / "m.safetensors"), "--spec", str(task / "spec.json")]
+    write_tiny_set(tmp_path / "scans", train=3, test=0)
+    for folder in ("images", "masks"):
+        (tmp_path / "pictures" / folder).mkdir(parents=True)
+    for name, processes in (("scans", "1"), ("pictures", "1"), ("scans", "2")):
+        folder = tmp_path / name
+        assert main([*words, str(folder), "--processes", processes, "--json"]) == 1
+        said = json.loads(capsys.readouterr().out)
+        assert "was not scored (data)" in said["error"]
+        assert f"`pouw data split {folder} OUT` makes a labelled test set" in said["hint"]

@@ -27,7 +27,7 @@ from pouw.ml.data import (
 from pouw.ml.examine import examine
 from pouw.ml.preprocess import Shape
 from pouw.ml.readers import read_folder
-from pouw.ml.split import divide, held_out, patients_of, write_split
+from pouw.ml.split import divide, held_out, patients_of, split_into, write_split
 
 DATA = Path(os.environ.get("POUW_DATA", "../shared/data")) / "hippocampus"
 SHAPE = (4, 5, 3)
@@ -443,6 +443,26 @@ def test_write_split__into_one_folder__is_a_data_set_that_keeps_its_test_set(
     assert {case.name for case in again.test} == {case.name for case in split.test}
     kept = divide(again, 340_000, "another seed")
     assert [case.name for case in kept.test] == [case.name for case in again.test]
+
+
+def test_split_into__interrupted__leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
+    source = read_folder(nnunet(tmp_path / "all", train=4))
+    split = divide(source.dataset, 340_000, "s")
+
+    def interrupt(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        split_into(source, split, tmp_path / "out", interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
+    killed = tmp_path / ".out.part" / "imagesTr" / "old_0000.nii.gz"
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"half")
+    (tmp_path / "out").mkdir()
+    split_into(source, split, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "out"]
+    assert len(read_dataset(tmp_path / "out").train) == 3
 
 
 def test_divide__with_labelled_test_cases__uses_these(tmp_path: Path) -> None:

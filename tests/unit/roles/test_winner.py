@@ -116,8 +116,11 @@ def test_model__in_words__names_winner_claim_and_files(
     scene.play(Verdict.WINNER)
     assert main(["publisher", "model", str(TASK), "--out", "won"]) == 0
     shown = capsys.readouterr().out
-    for words in (scene.stage.address(WINNER), "0.9112", "won/model.safetensors", "pouw score"):
+    for words in (scene.stage.address(WINNER), "0.9112", "won/model.safetensors"):
         assert words in shown
+    first = "next: `pouw predict won/model.safetensors --images SCANS --out LABELS`"
+    assert shown.index(first) < shown.index("`pouw score won/model.safetensors FOLDER`")
+    assert shown.index("pouw score") < shown.index("pouw data split")
 
 
 def test_model__task_without_a_round__says_what_became_of_it(
