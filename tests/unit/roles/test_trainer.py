@@ -11,11 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_decisions import PARAMETERS, T0, T1, live, snapshot
 from tiny_task import tiny_request, tiny_spec
 
 from pouw.documents import Archive
 from pouw.journal import Journal
-from pouw.ml.requests import ENGINE_FILE, TrainingRequest, TuningRequest
+from pouw.ml.planning import insurance_seconds, last_call_seconds
+from pouw.ml.requests import ENGINE_FILE, Engine, TrainingRequest, TuningRequest
+from pouw.ml.runfolder import RunFolder
 from pouw.roles.base import Errands, Notice, Setup
 from pouw.roles.processes import TrainingProcess
 from pouw.roles.trainer import MinerOptions, Trainer
@@ -39,6 +42,7 @@ TASK = Task(
 QUIET_CHAIN: Any = SimpleNamespace(  # of one block
     sender=SimpleNamespace(address=ZERO_ADDRESS),
     endpoint=SimpleNamespace(block_number=lambda: 0, timestamp=lambda number: 0),
+    parameters=lambda: PARAMETERS,
 )
 
 
@@ -159,3 +163,16 @@ def test_begin__killed_while_it_writes__leaves_no_half_request(
         process.begin(request)
     process.end()
     assert not any(request.out.iterdir())
+
+
+def test_ended__blocks_were_not_timed_yet__insures_as_with_blocks_of_12_seconds(
+    bench: Bench,
+) -> None:
+    trainer = bench.trainer()
+    folder = RunFolder(trainer.out(RoundNumber(1)))
+    request = tiny_request(bench.home / "data", folder.path)
+    folder.begin(request, Engine(device="cpu"), T0 * 1000, "software", "device")
+    last = snapshot(9, 900_000).model_copy(update={"milliseconds": (T1 - T0 - 48) * 1000})
+    folder.add(last)
+    assert last_call_seconds(12) + insurance_seconds(12) > 48
+    assert trainer.ended(live(T1 - 45))
