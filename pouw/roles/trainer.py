@@ -113,9 +113,11 @@ class Trainer:
         live, task, at = view.live, view.task, view.deadlines
         if live is None or task is None or at is None or data_key is None:
             return
+        self._time_blocks()
         out = self.out(live.number)
         finished = read_finished(out)
         if finished is not None and finished.reason != "terminated":
+            self.data.fetch(task)  # it may have finished before a restart
             return
         self._learn_block_time()
         process = self._warm(task)
@@ -157,14 +159,15 @@ class Trainer:
         """Seconds before t1 at which the last snapshot has to be complete."""
         if self._options.commit_margin_seconds is not None:
             return self._options.commit_margin_seconds
-        # A chain that mines only what it is sent may not have had a block for hours.
-        between = _USUAL_BLOCK_SECONDS if self._block_seconds is None else self._block_seconds
         phase1 = self._setup.arena.parameters().phase1
-        return min(last_call_seconds(between), max(1, phase1 // 10))
+        return min(last_call_seconds(self._between_blocks()), max(1, phase1 // 10))
 
     def _insurance(self) -> int:
-        between = self._block_seconds or 0.0
-        return insurance_seconds(min(between, _USUAL_BLOCK_SECONDS))
+        return insurance_seconds(min(self._between_blocks(), _USUAL_BLOCK_SECONDS))
+
+    def _between_blocks(self) -> float:
+        """Seconds; hours where a chain that mines only what it is sent had nothing to do."""
+        return _USUAL_BLOCK_SECONDS if self._block_seconds is None else self._block_seconds
 
     def _engine(self, *, compiled: bool = False) -> Engine:
         options = self._options

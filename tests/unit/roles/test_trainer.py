@@ -12,11 +12,16 @@ from typing import Any
 
 import pytest
 from one_round import PARAMETERS
+from test_decisions import PARAMETERS as DECIDED
+from test_decisions import T0, T1, snapshot
+from test_decisions import live as view_of
 from tiny_task import tiny_request, tiny_spec
 
 from pouw.documents import Archive
 from pouw.journal import Journal
-from pouw.ml.requests import ENGINE_FILE, TrainingRequest, TuningRequest
+from pouw.ml.planning import insurance_seconds, last_call_seconds
+from pouw.ml.requests import ENGINE_FILE, Engine, TrainingRequest, TuningRequest
+from pouw.ml.runfolder import RunFolder
 from pouw.roles.base import Errands, Notice, Setup
 from pouw.roles.processes import TrainingProcess
 from pouw.roles.trainer import MinerOptions, Trainer
@@ -68,6 +73,7 @@ ROUND = Round(
 QUIET_CHAIN: Any = SimpleNamespace(  # of one block
     sender=SimpleNamespace(address=ZERO_ADDRESS),
     endpoint=SimpleNamespace(block_number=lambda: 0, timestamp=lambda number: 0),
+    parameters=lambda: PARAMETERS,
 )
 
 
@@ -182,6 +188,7 @@ def test_train__started_in_phase_1__keeps_back_the_time_between_blocks_of_this_c
     live = replace(ROUND, t0=now)
     view = View(
         now=now,
+        contract_now=now,
         confirmed=now,
         parameters=PARAMETERS,
         state=ArenaState(1, 1, TaskId(0), 0, True),
@@ -227,3 +234,17 @@ def test_begin__killed_while_it_writes__leaves_no_half_request(
         process.begin(request)
     process.end()
     assert not any(request.out.iterdir())
+
+
+def test_ended__blocks_were_not_timed_yet__insures_as_with_blocks_of_12_seconds(
+    bench: Bench,
+) -> None:
+    chain = SimpleNamespace(sender=QUIET_CHAIN.sender, parameters=lambda: DECIDED)
+    trainer = bench.trainer(arena=chain)
+    folder = RunFolder(trainer.out(RoundNumber(1)))
+    request = tiny_request(bench.home / "data", folder.path)
+    folder.begin(request, Engine(device="cpu"), T0 * 1000, "software", "device")
+    last = snapshot(9, 900_000).model_copy(update={"milliseconds": (T1 - T0 - 48) * 1000})
+    folder.add(last)
+    assert last_call_seconds(12) + insurance_seconds(12) > 48
+    assert trainer.ended(view_of(T1 - 45))
