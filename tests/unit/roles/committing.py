@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +65,6 @@ class World:
 
     def mine(self, blocks: int) -> None:
         self.endpoint.request("anvil_mine", hex(blocks))
-
-    @contextmanager
-    def mining_soon(self) -> Iterator[None]:
-        """A block comes in a second, which whoever waits in the block waits for."""
-        timer = threading.Timer(1.0, self._mine_from_another_thread)
-        timer.start()
-        yield
-        timer.join()
-
-    def _mine_from_another_thread(self) -> None:
-        endpoint = Endpoint.connect(self.endpoint.url)
-        endpoint.request("evm_mine")
-        endpoint.close()
 
     def commitments(self) -> list[Committed]:
         """Every commitment to the round that the chain holds, or held before another."""
