@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -124,12 +125,26 @@ def of_machine(error: BaseException) -> bool:
 
     Then it says nothing about the content that was read or written.
     """
+    return any(
+        isinstance(cause, OSError) and cause.errno in _FULL | _FORBIDDEN | _BROKEN
+        for cause in _causes(error)
+    )
+
+
+def of_full_disk(error: BaseException) -> bool:
+    """Whether a full disk is behind ``error``, as the system or as SQLite says it."""
+    return any(
+        (isinstance(cause, OSError) and cause.errno in _FULL)
+        or getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _FULL | _FORBIDDEN | _BROKEN:
-            return True
+        yield cause
         cause = cause.__cause__
-    return False
 
 
 class LockedError(Exception):

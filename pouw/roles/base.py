@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pouw.chain.arena import ArenaClient
 from pouw.chain.reading import ArenaReader
 from pouw.errors import ContentError, PouwError, Reverted
+from pouw.files import of_full_disk
 from pouw.journal import Journal
 from pouw.storage.mirrors import Mirrors
 from pouw.storage.store import Store
@@ -168,7 +169,7 @@ class Errands:
                 continue
             if not isinstance(error, PouwError):
                 raise error
-            if self._setup.journal.make_room():
+            if of_full_disk(error) and self._setup.journal.make_room():
                 self._setup.warn(
                     f"the disk is full: gives up the room that was set aside, to {name}",
                     hint="free some space, then start the role again: it sets room aside anew",
