@@ -25,6 +25,8 @@ from pouw.roles.patience import Patience
 from pouw.roles.provenance import Provenance
 from pouw.types import RoundNumber, Task, TaskId
 
+_AWAY_SECONDS = 300  # without a look: this machine slept, or the chain could not be reached
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -43,11 +45,13 @@ class Opened:
 class _Sought:
     """What is known of the spec and the sealed archives of one task.
 
-    ``since`` when they have been asked for, ``missing_at`` when they last were missing, with
-    ``answer``; both on the chain's clock. ``fault``: what makes the task invalid.
+    ``since`` when they have been asked for without a break, ``looked`` when that was last,
+    ``missing_at`` when they last were missing, with ``answer``; all on the chain's clock.
+    ``fault``: what makes the task invalid.
     """
 
     ending: threading.Event = field(default_factory=threading.Event)
+    looked: int = 0
     since: int | None = None
     missing_at: int = 0
     answer: str = ""
@@ -104,6 +108,9 @@ class Openings:
         """
         self._now = now
         sought = self._of(task)
+        if sought.since is not None and now - sought.looked > _AWAY_SECONDS:
+            sought.since = now  # nobody was slow meanwhile
+        sought.looked = now
         if not sought.here and sought.fault is None:
             self._ask(self.errands.fetch, "fetch", task, lambda: self._fetch(task, sought))
 

@@ -234,13 +234,20 @@ def test_oracle__training_archive_is_served_by_the_byte_from_its_selection_on__v
     entrant = stage.enter(2, stage.model("honest", lambda tensor: tensor), 1)
     stage.store = slow = ServedByTheByte(tmp_path / "store", stage.spec.train.cid)
 
-    def play() -> None:
-        slow.asked.wait(5)
-        revealed(stage, [entrant], advance)
+    def play(oracle: Oracle) -> None:
+        assert slow.asked.wait(PATIENCE_SECONDS)
+        revealed(stage, [entrant], lambda seconds: _pass(oracle, advance, seconds))
 
     evidence = _judged(stage, tmp_path, advance, scored=0, inline=False, selected=play)
     assert evidence.verdict == "invalid"
     assert evidence.invalid_reason.startswith(NOT_TO_BE_HAD + "it was still arriving after")
+
+
+def _pass(oracle: Oracle, advance: Callable[[int], None], seconds: int) -> None:
+    """Let time pass in which the oracle looks at the chain now and then."""
+    for begun in range(0, seconds, 200):
+        advance(min(200, seconds - begun))
+        oracle.run_once()
 
 
 def _judged(
@@ -250,7 +257,7 @@ def _judged(
     scored: int = 3,
     *,
     inline: bool = True,
-    selected: Callable[[], None] = lambda: None,
+    selected: Callable[[Oracle], None] = lambda _: None,
 ) -> Evidence:
     """Run the oracle until it has voted: near the end of its window, for content is missing.
 
@@ -273,12 +280,12 @@ def _judged(
             until = time.monotonic() + PATIENCE_SECONDS
             late = False
             oracle.run_once()
-            selected()
+            selected(oracle)
             while time.monotonic() < until:
                 oracle.run_once()
                 measured = sum("measured" in notice.text for notice in notices)
                 if measured == scored and not late:
-                    advance(6_000)
+                    _pass(oracle, advance, 6_000)
                     late = True
                 for event in arena.events(0, arena.endpoint.block_number()):
                     if isinstance(event, Reported):

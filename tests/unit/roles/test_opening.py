@@ -155,6 +155,21 @@ def test_fault__archive_still_arrives__is_not_to_be_had_where_it_was_asked_for_i
     assert found == f"{NOT_TO_BE_HAD}it was still arriving after {LATE - NOW} s"
 
 
+@pytest.mark.parametrize("away_seconds", [300, 301])
+def test_fault__oracle_did_not_look_for_a_while__archives_count_from_its_return_on(
+    world: World, tmp_path: Path, away_seconds: int
+) -> None:
+    archive = world.stranger.put_slow_archive(tmp_path / "sealed")
+    spec = tiny_spec(train=archive, test=archive)
+    world.stranger.put_bytes(spec.encode())
+    one = task(1, spec.digest())
+    world.openings.seek(one, NOW)
+    assert world.stranger.asked.wait(PATIENCE_SECONDS)
+    world.openings.seek(one, NOW + away_seconds)
+    found = world.openings.fault(FIRST, one, patience())
+    assert (found is None) == (away_seconds > 300)
+
+
 def test_fault__archive_is_missing__is_not_to_be_had_where_it_was_asked_for_again_at_the_end(
     world: World,
 ) -> None:
