@@ -86,12 +86,16 @@ class Drafts:
             self._journal.put(TASKS, draft.digest.hex(), value)
             self._journal.put(_NAMES, draft.digest.hex(), dict(names or {}))
 
+    def names(self, draft: Draft) -> dict[str, str]:
+        """What each case was called; none where an older release sealed it, names and all."""
+        found: dict[str, str] = self._journal.get(_NAMES, draft.digest.hex(), {})
+        return found
+
     def names_of(self, task_id: TaskId) -> dict[str, str]:
         """What each case of a task was called; JournalError where that is not known."""
         drafts = [draft for draft in self.all() if draft.task_id == task_id]
         for draft in sorted(drafts, key=lambda one: one.sealed_at or 0, reverse=True):
-            names: dict[str, str] = self._journal.get(_NAMES, draft.digest.hex(), {})
-            if names:
+            if names := self.names(draft):
                 return names
         raise JournalError(
             f"the journal {self._journal.path} has no names of cases of task {task_id}",
