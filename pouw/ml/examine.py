@@ -68,7 +68,7 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
     facts: dict[tuple[Path, ...], CaseFacts] = {}
     full: list[str] = []
     seen: dict[bytes, str] = {}
-    texts: dict[str, tuple[str, ...]] = {}
+    texts: dict[Path, tuple[str, ...]] = {}
     for number, file in enumerate(cases, start=1):
         try:
             one = _examine_case(source, file, seen, remarks)
@@ -102,7 +102,7 @@ def examine(source: Source, progress: Progress | None = None) -> Examination:
         fields = ", ".join(dict.fromkeys(field for own in texts.values() for field in own))
         remarks.append(
             f"{fields} of {len(texts)} NIfTI file(s) hold text and are left out; "
-            f"{next(iter(texts))} is the first"
+            f"{next(iter(texts)).relative_to(dataset.root)} is the first"
         )
     return Examination(source, tuple(problems), tuple(remarks), facts, found)
 
@@ -125,11 +125,11 @@ def _examine_case(
     return facts_of(case, len(dataset.labels))
 
 
-def _texts(file: CaseFile) -> dict[str, tuple[str, ...]]:
-    """What is not published of the NIfTI files of a case, by the file's name."""
+def _texts(file: CaseFile) -> dict[Path, tuple[str, ...]]:
+    """What is not published of the NIfTI files of a case."""
     paths = (*file.images, *([file.label] if file.label else []))
-    found = {path.name: left_out(path) for path in paths if path.name.endswith(NIFTI)}
-    return {name: texts for name, texts in found.items() if texts}
+    found = {path: left_out(path) for path in paths if path.name.endswith(NIFTI)}
+    return {path: texts for path, texts in found.items() if texts}
 
 
 def _remarks(source: Source, found: Fingerprint) -> list[str]:

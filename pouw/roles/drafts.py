@@ -87,12 +87,16 @@ class Drafts:
         kept = self._journal.get(IMAGES, draft.digest.hex())
         return None if kept is None else frozenset(kept)
 
+    def names(self, draft: Draft) -> dict[str, str]:
+        """What each case was called; none where an older release sealed it, names and all."""
+        found: dict[str, str] = self._journal.get(NAMES, draft.digest.hex(), {})
+        return found
+
     def names_of(self, task_id: TaskId) -> dict[str, str]:
         """What each case of a task was called; JournalError where that is not known."""
         drafts = [draft for draft in self.all() if draft.task_id == task_id]
         for draft in sorted(drafts, key=lambda one: one.sealed_at or 0, reverse=True):
-            names: dict[str, str] = self._journal.get(NAMES, draft.digest.hex(), {})
-            if names:
+            if names := self.names(draft):
                 return names
         raise JournalError(
             f"the journal {self._journal.path} has no names of cases of task {task_id}",

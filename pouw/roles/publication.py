@@ -190,7 +190,8 @@ class Publication:
     ) -> Draft:
         """What an earlier run sealed for the same request, or a fresh one."""
         for draft in (*self._drafts.unfinished(), *lost):
-            if draft.request == asked.digest and self._is_stored(draft):
+            same = draft.request == asked.digest and self._drafts.names(draft)
+            if same and self._is_stored(draft):
                 self._setup.info(f"taking up what was sealed {draft.origin}")
                 return draft
         draft = self._seal(request, asked, say)

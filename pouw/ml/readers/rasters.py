@@ -98,8 +98,7 @@ def _is_blurred(mask: Pixels) -> bool:
 
     Numbers of objects fill the middle too, whatever one of them, the ground perhaps, may cover.
     """
-    top = int(mask.max())
-    if mask.dtype != np.uint8 or top < _LEAST_MAXIMUM:
+    if mask.dtype != np.uint8 or (top := int(mask.max())) < _LEAST_MAXIMUM:
         return False
     counts = np.bincount(mask.ravel())[1:top]
     low, middle, high = np.split(counts, [top // 4, top // 2])

@@ -310,6 +310,27 @@ def test_publish__waits_again_after_a_reorganisation__is_waited_for_and_not_paid
     assert [value["task_id"] for value in drafts(folder).values()] == [task]
 
 
+def test_publish__sealed_by_a_release_that_published_names__is_sealed_afresh(
+    arena: str,
+    scans: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as cable:
+        cable.setattr("pouw.chain.arena.ArenaClient.publish", unplugged)
+        assert main(words_for()) == 1
+    before = set(drafts(folder))
+    with Journal(folder / "home" / "journal.sqlite") as journal:
+        for key, _ in journal.items("names of cases"):
+            journal.delete("names of cases", key)
+    assert main(words_for()) == 0
+    assert "taking up" not in capsys.readouterr().err
+    assert main(["publisher", "names", "1"]) == 0
+    (published,) = (key for key, value in drafts(folder).items() if value["task_id"] == 1)
+    assert published not in before
+
+
 def test_publish__cancelled__is_sealed_afresh(
     arena: str, scans: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -501,7 +501,12 @@ def test_divide__of_too_few_cases_or_into_a_full_folder__is_refused(tmp_path: Pa
 def test_examine__of_headers_that_hold_text__says_that_it_is_left_out(tmp_path: Path) -> None:
     root = nnunet(tmp_path, train=4)
     assert not any("header" in line for line in examine(read_folder(root)).remarks)
-    path = root / "imagesTr" / "n2_0001.nii.gz"
+    for path in (root / "imagesTr").glob("*_0001.nii.gz"):
+        path.unlink()
+    describe(root, modality={"0": "CT"}, labels={"0": "background", "1": "a", "2": "b"})
+    for path in (root / "imagesTr").iterdir():  # now an image and its label have one name
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    path = root / "imagesTr" / "n2.nii.gz"
     image = nibabel.load(path)
     image.header["descrip"] = b"Mueller^Hans"
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"1961-03-04"))
@@ -509,7 +514,7 @@ def test_examine__of_headers_that_hold_text__says_that_it_is_left_out(tmp_path: 
     (line,) = (line for line in examine(read_folder(root)).remarks if "header" in line)
     assert line == (
         "descrip, header extensions of 1 NIfTI file(s) hold text and are left out; "
-        "n2_0001.nii.gz is the first"
+        "imagesTr/n2.nii.gz is the first"
     )
 
 

@@ -90,6 +90,12 @@ def test_read_mask__of_two_or_few_values__is_read_as_it_is(tmp_path: Path) -> No
         assert np.array_equal(read_mask(tmp_path / "m.png", objects=True)[..., 0], mask.T)
 
 
+def test_read_mask__of_values_that_are_no_numbers__is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "m.tif")
+    with pytest.raises(DataError, match="not integers"):
+        read_mask(tmp_path / "m.tif", objects=True)
+
+
 def test_examine__foreground_nearly_everywhere__says_so(tmp_path: Path) -> None:
     most = examined(write(tmp_path / "most", 255 - disc()))
     assert not most.problems
