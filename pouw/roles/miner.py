@@ -256,7 +256,7 @@ class Miner:
     def _prefetch(self, view: View) -> None:
         if view.selected and view.opens:
             self._trainer.prefetch(view.selected, view.opens)
-            self._scoring.warm()
+            self._scoring.seats[0].warm()  # all of them would take memory from the training
 
     def _let_go(self, view: View) -> None:
         needed = (view.task if view.live else None, view.selected)
@@ -291,6 +291,7 @@ class Miner:
             self._setup.warn(f"cannot score the own model: {answer.reason}: {answer.detail}")
             if answer.reason not in ("caps", "model"):  # not the model's fault: ask again
                 return
+        self._scoring.end()  # likewise
         score = answer.score_ppm or 0
         self._submissions.record_score(live.number, score)
         self._setup.info(f"measured Dice {score / 1e6:.4f} on the test set", score_ppm=score)

@@ -166,8 +166,8 @@ def read_finished(out: Path) -> Finished | None:
 class ScoringProcess:
     """``python -m pouw.ml.scoring``: resident, confined, one request after the other.
 
-    A child that dies, or takes more than ``model_seconds`` for an answer, answers what it was
-    scoring with ProcessError; the next request starts a new one.
+    A child that dies, or takes more than ``model_seconds`` for each case of a request, answers what
+    it was scoring with ProcessError; the next request starts a new one.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class ScoringProcess:
         self._log = log
         self._command = [sys.executable, "-m", "pouw.ml.scoring", "--device", device]
         self._model_seconds = model_seconds
-        self._asked_at = 0.0
+        self._asked_at = self._limit_seconds = 0.0
         self._child: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._asked: str | None = None
@@ -219,6 +219,8 @@ class ScoringProcess:
             raise ProcessError(f"{self._asked} is being scored")
         self.warm()
         self._asked, self._asked_at = request.id, time.monotonic()
+        cases = len(request.share.cases) if request.share else 1
+        self._limit_seconds = self._model_seconds * cases
         if self._child is None:
             raise ProcessError("the scoring process did not start")
         tell(self._child.stdin, request.line() + "\n")
@@ -233,11 +235,11 @@ class ScoringProcess:
         try:
             line = self._answers.get(timeout=max(timeout_seconds, 0.0), block=timeout_seconds > 0)
         except queue.Empty:
-            if time.monotonic() - self._asked_at > self._model_seconds:
+            if time.monotonic() - self._asked_at > self._limit_seconds:
                 asked = self._asked
                 self.end()
                 raise ProcessError(
-                    f"scoring {asked} took more than {self._model_seconds:.0f} s"
+                    f"scoring {asked} took more than {self._limit_seconds:.0f} s"
                 ) from None
             return None
         asked, self._asked = self._asked, None

@@ -1,7 +1,8 @@
 """Several processes that score one model together, on this machine or on others.
 
 A model's cases are handed out one by one, in hash order; the answer is the same as one process
-would give, but for the order in which a false claim is found out.
+would give, but for the order in which a false claim is found out. A process that is alone has all
+of them at once, and loses no time between them.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class _Run:
 
 
 class ScoringPool:
-    """``Scoring`` over ``seats``, each of which scores one case at a time.
+    """``Scoring`` over ``seats``, each of which scores a case at a time, or all where it is alone.
 
     A case whose process dies is scored again, at most once. The second time that it dies of the
     case itself (`Crashed`), the model is at fault; where it was killed, or took too long, nobody
@@ -97,8 +98,8 @@ class ScoringPool:
     def __init__(self, seats: Sequence[Scoring]) -> None:
         self.seats = seats
         self._run: _Run | None = None
-        self._cases: dict[int, str | None] = {}
-        """By seat: the case that it scores for this run; None: for one that is over."""
+        self._cases: dict[int, tuple[str, ...]] = {}
+        """By seat: the cases that it scores for this run; none: for one that is over."""
 
     def warm(self) -> None:
         """Start every seat."""
@@ -155,7 +156,7 @@ class ScoringPool:
 
     def _finish(self) -> None:
         self._run = None
-        self._cases = dict.fromkeys(self._cases)
+        self._cases = dict.fromkeys(self._cases, ())
         self._cancel_seats()
 
     def _cancel_seats(self) -> None:
@@ -191,34 +192,38 @@ class ScoringPool:
         try:
             answer = self.seats[place].answer()
         except ProcessError as error:
-            name = self._cases.pop(place)
-            return None if name is None else self._again(run, name, error)
+            names = self._cases.pop(place)
+            return self._again(run, names, error) if names else None
         if answer is None:
             return None
-        name = self._cases.pop(place)
-        if name is None:
+        names = self._cases.pop(place)
+        if not names:
             return None
-        run.answers[name] = answer
+        run.answers.update(dict.fromkeys(names, answer))
         if answer.reason == "usable":
             return None
         if answer.reason not in ("score", "bound"):
             return _combined(run, answer.reason, answer.detail)
-        run.counts[name] = case = answer.cases[0]
-        run.bound.add(None if case.failed else case.counts)
+        for case in answer.cases:
+            run.counts[case.name] = case
+            run.bound.add(None if case.failed else case.counts)
         if answer.reason == "bound" or run.bound.refuses():
-            run.names = (*(other for other in run.names if other != name), name)
+            last = answer.cases[-1].name
+            run.names = (*(name for name in run.names if name != last), last)
             best = run.bound.best_ppm()
             part = ", the last in part and its rest taken as perfect" * (answer.reason == "bound")
             detail = f"at most {best} ppm can be reached after {len(run.counts)} case(s){part}"
             return _combined(run, "bound", detail, best_ppm=best)
         return None
 
-    def _again(self, run: _Run, name: str, error: ProcessError) -> ScoringAnswer | None:
-        """Have the case scored again; the answer where that was tried often enough."""
-        run.waiting.appendleft(name)
+    def _again(
+        self, run: _Run, names: tuple[str, ...], error: ProcessError
+    ) -> ScoringAnswer | None:
+        """Have the cases scored again; the answer where that was tried often enough."""
+        run.waiting.extendleft(reversed(names))
         kind = type(error)
-        run.deaths[name, kind] += 1
-        if run.deaths[name, kind] < (LOSSES if kind is SeatLost else CRASHES):
+        run.deaths[names[0], kind] += 1
+        if run.deaths[names[0], kind] < (LOSSES if kind is SeatLost else CRASHES):
             return None
         if kind is Crashed:
             self._finish()
@@ -231,14 +236,15 @@ class ScoringPool:
                 return
             if place in self._cases or seat.busy:
                 continue
-            name = run.waiting.popleft()
-            share = Share(cases=(name,), of=len(run.names), lost_ppb=run.bound.lost_ppb)
-            self._cases[place] = name
+            count = 1 if len(self.seats) > 1 else len(run.waiting)
+            names = tuple(run.waiting.popleft() for _ in range(count))
+            share = Share(cases=names, of=len(run.names), lost_ppb=run.bound.lost_ppb)
+            self._cases[place] = names
             try:
                 seat.ask(run.request.model_copy(update={"share": share}))
             except ProcessError:
                 del self._cases[place]
-                run.waiting.appendleft(name)
+                run.waiting.extendleft(reversed(names))
 
 
 def _whole(run: _Run) -> ScoringAnswer:

@@ -8,7 +8,14 @@ import sys
 import pytest
 import torch
 
-from pouw.ml.sandbox import cause_of_death, cpu_limit, memory_limit
+from pouw.ml.sandbox import (
+    BROKE_DOWN,
+    blames_the_work,
+    cause_of_death,
+    cpu_limit,
+    exit_status,
+    memory_limit,
+)
 
 ATTEMPTS = {
     "socket": "import socket; socket.socket()",
@@ -81,3 +88,26 @@ def test_flushed_denormals__set_before_the_first_thread__hold_in_all_of_them() -
         "print(int((torch.full((1 << 22,), 1e-40) * 1.0).count_nonzero()), torch.get_num_threads())"
     )
     assert run(program).stdout.split() == ["0", "4"]
+
+
+def raises(error: BaseException) -> int:
+    def work() -> None:
+        raise error
+
+    return exit_status(work)
+
+
+def test_exit_status__error_that_nobody_foresaw__is_held_against_the_work(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert raises(KeyError("what was wrong")) == BROKE_DOWN
+    assert "what was wrong" in capfd.readouterr().err
+    assert blames_the_work(BROKE_DOWN)
+    assert exit_status(lambda: None) == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(), RuntimeError("can't allocate memory")])
+def test_exit_status__what_may_be_the_machine__is_raised(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        raises(error)
+    assert not blames_the_work(1)

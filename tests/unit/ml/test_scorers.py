@@ -106,6 +106,22 @@ def test_pool__false_claim__is_refused_with_a_proof_and_the_next_model_is_taken(
     assert after.cases == alone.cases
 
 
+def test_pool__of_one_process__has_scored_every_case_before_it_is_looked_at(
+    seats: list[ScoringProcess], request_: ScoringRequest, alone: ScoringAnswer
+) -> None:
+    seat = seats[0]
+    pool = ScoringPool([seat])
+    for model in (None, request_.model):
+        pool.ask(request_.model_copy(update={"model": model}))
+        until = time.monotonic() + PATIENCE_SECONDS
+        while seat._answers.empty() and time.monotonic() < until:
+            time.sleep(0.05)
+        answer = pool.answer()
+        assert answer is not None
+        assert answer.cases == (() if model is None else alone.cases)
+        assert answer.reason == ("usable" if model is None else "score")
+
+
 def test_pool__cancelled__ends_with_time(pool: ScoringPool, request_: ScoringRequest) -> None:
     pool.ask(request_)
     pool.cancel()
