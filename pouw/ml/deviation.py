@@ -27,7 +27,7 @@ BOUND_STEPS: Final = 50
 _PPB: Final = 1_000_000_000
 _LARGEST: Final = 2**53
 _WEIGHTS: Final = ("network", "average")
-# By benchmarks/provenance.py: no forged end was as near as the bound, no honest one that was past it
+# By benchmarks/provenance.py: no forged end was as near as the bound, and no honest one past it
 # three times as far off as the yardstick.
 _BOUND_PPB_A_STEP: Final = 6_000_000
 _LEAST_BOUND_PPB: Final = 100_000_000
