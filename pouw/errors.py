@@ -22,6 +22,7 @@
     │   └── TransactionLost       sent, and not found again in time
     ├── LedgerError               a history that breaks the rules of the arena
     └── ProcessError              a child process (training, scoring) failed
+        └── MachineFailed         for want of memory or disk, or its machine is gone
 """
 
 from __future__ import annotations
@@ -123,3 +124,7 @@ class LedgerError(PouwError):
 
 class ProcessError(PouwError):
     """A child process (training, scoring) failed."""
+
+
+class MachineFailed(ProcessError):
+    """It failed for want of memory or disk, or its machine is gone: no fault of its input."""

@@ -11,7 +11,7 @@ import click
 from pouw.cli.options import Call, example, settings_options
 from pouw.cli.output import score as shown
 from pouw.cli.output import waiting
-from pouw.errors import ConfigError, ModelError, ProcessError
+from pouw.errors import ConfigError, MachineFailed, ModelError, ProcessError
 
 if TYPE_CHECKING:
     from pouw.documents import TaskSpec
@@ -90,6 +90,8 @@ def _scored(request: ScoringRequest, processes: int) -> ScoringAnswer:
                 while True:
                     try:
                         return _answered(scoring, request)
+                    except MachineFailed:
+                        raise
                     except ProcessError as error:
                         crashes += 1 if processes == 1 else CRASHES  # a pool counts its own
                         if crashes >= CRASHES:

@@ -90,7 +90,7 @@ class _Finding:
 
 def check_link(request: LinkRequest) -> LinkAnswer:
     """Whether the checkpoint is linked to the one before, and the last one's average the model."""
-    link, spec = request.link, request.spec
+    link, spec, local = request.link, request.spec, False
     try:
         tensors, state = _read_link(link, _network(spec), spec.caps)
         if state.previous_sha256 != link.previous_sha256:
@@ -102,10 +102,12 @@ def check_link(request: LinkRequest) -> LinkAnswer:
         else:
             digest = sha256(link.path.read_bytes()).hex()
             return LinkAnswer(id=request.id, fault=None, sha256=digest)
-    except (ModelError, MemoryError) as error:
-        fault = str(error) or "it does not fit into memory"
+    except ModelError as error:
+        fault = str(error)
+    except (OSError, MemoryError, RuntimeError) as error:  # the last is torch's word for memory
+        fault, local = f"this machine cannot read it: {error}", True
     fault = remark(f"the checkpoint of step {link.step}: {fault}")
-    return LinkAnswer(id=request.id, fault=fault, sha256="")
+    return LinkAnswer(id=request.id, fault=fault, sha256="", local=local)
 
 
 def replay(request: ReplayRequest) -> ReplayAnswer:

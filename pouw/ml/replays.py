@@ -86,12 +86,16 @@ class Question(Record):
 
 
 class LinkAnswer(Record):
-    """``fault``: why the file is not that link; ``sha256``: of the file, in hex, where it is."""
+    """``fault``: why the file is not that link; ``sha256``: of the file, in hex, where it is.
+
+    ``local``: the fault is this machine's, and says nothing about the file.
+    """
 
     kind: Literal["link"] = "link"
     id: Text
     fault: Remark | None
     sha256: str
+    local: bool = False
 
 
 class ReplayAnswer(Record):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pouw.documents import Judged, TaskSpec
-from pouw.errors import ProcessError
+from pouw.errors import MachineFailed, ProcessError
 from pouw.events import Revealed
 from pouw.ml.requests import ScoringAnswer, ScoringRequest
+from pouw.roles.backoff import Backoff
 from pouw.roles.base import Errands, Setup
 from pouw.roles.candidates import Candidates, Missing
 from pouw.roles.evidence import judged_score
@@ -42,6 +43,7 @@ class Judging:
         self._keeper = Keeper(setup, errands)
         self._asked: tuple[Revealed, Opened] | None = None
         self._crashes: dict[Revealed, int] = {}
+        self._trouble = Backoff()
         self._candidates: Candidates | None = None
 
     def warm(self) -> None:
@@ -93,7 +95,7 @@ class Judging:
             elif isinstance(found, Judged):
                 self._record(number, event, found)
             elif found is not None:
-                if not self._scoring.busy:
+                if not self._scoring.busy and self._trouble.over:
                     self._asked = (event, opened)
                     self._scoring.ask(
                         ScoringRequest(
@@ -167,7 +169,7 @@ class Judging:
         elif answer.reason == "data":
             self._openings.refuse(event.round, answer.detail)
         else:
-            self._setup.warn(f"cannot score {event.miner}: {answer.reason}: {answer.detail}")
+            self._put_off(event, f"{answer.reason}: {answer.detail}")
 
     def _is_past(self, number: RoundNumber, event: Revealed, opened: Opened) -> bool:
         """Whether that is of another round, or of this one before it was closed for a while."""
@@ -182,11 +184,19 @@ class Judging:
 
     def _crashed(self, event: Revealed, error: ProcessError) -> None:
         """Once may be the machine; the second time the model is at fault."""
+        if isinstance(error, MachineFailed):
+            self._put_off(event, str(error))
+            return
         self._setup.warn(str(error))
         self._crashes[event] = self._crashes.get(event, 0) + 1
         if self._crashes[event] == CRASHES:
             judged = judged_score(event, None, "model", str(error), ())
             self._record(event.round, event, judged)
+
+    def _put_off(self, event: Revealed, why: str) -> None:
+        """This machine's trouble: it says nothing about the model, which is scored again."""
+        self._setup.warn(f"cannot score {event.miner}: {why}")
+        self._trouble.fail()
 
     def _record(self, number: RoundNumber, event: Revealed, judged: Judged) -> None:
         self._setup.journal.put(JUDGED, _key(number, event), judged.model_dump_json())

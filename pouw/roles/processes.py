@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from pouw.errors import ProcessError
+from pouw.errors import MachineFailed, ProcessError
 from pouw.files import atomic_file
 from pouw.ml.requests import (
     FINISHED_FILE,
@@ -160,7 +160,8 @@ class ScoringProcess:
     """``python -m pouw.ml.scoring``: resident, confined, one request after the other.
 
     A child that dies, or takes more than ``model_seconds`` for an answer, answers what it was
-    scoring with ProcessError; the next request starts a new one.
+    scoring with ProcessError; the next request starts a new one. SIGKILL is MachineFailed: it is
+    how a system that is out of memory ends a process, and no bound that a model can pass here.
     """
 
     def __init__(
@@ -241,7 +242,7 @@ class ScoringProcess:
             return None
         asked, self._asked = self._asked, None
         if line is None:
-            raise ProcessError(f"scoring {asked} ended the process by {self._cause()}")
+            raise self._death(asked)
         answer = ScoringAnswer.parse(line)
         if answer.id != asked:
             raise ProcessError(f"asked to score {asked}, the answer is about {answer.id}")
@@ -252,12 +253,14 @@ class ScoringProcess:
         if self._asked is not None and self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGUSR1)
 
-    def _cause(self) -> str:
+    def _death(self, asked: str) -> ProcessError:
         child, self._child = self._child, None
         if child is None:
-            return "nobody knows what"
+            return ProcessError(f"scoring {asked} ended the process by nobody knows what")
         end_child(child)
-        return f"{cause_of_death(child.returncode)}: {log_tail(self._log)}"
+        kind = MachineFailed if child.returncode == -signal.SIGKILL else ProcessError
+        cause = f"{cause_of_death(child.returncode)}: {log_tail(self._log)}"
+        return kind(f"scoring {asked} ended the process by {cause}")
 
     def end(self) -> None:
         """End the child."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pouw.documents import Checkpoint, Manifest, Replay, SegmentReplay, TaskSpec, remark
-from pouw.errors import ContentMismatch, ContentTooLarge, ProcessError
+from pouw.errors import ContentMismatch, ContentTooLarge, MachineFailed, ProcessError
 from pouw.hashing import keccak, round_seed
 from pouw.ml.replays import (
     Link,
@@ -113,7 +113,7 @@ def links_fault(
     They are fetched one after the other, each only once the one before was found linked. At most
     one lies in ``scratch`` at a time; with ``keep``, ``scratch`` is the claim's own, files stay
     there, and whole ones from an earlier call are not fetched again. ContentNotFound where one
-    cannot be had.
+    cannot be had, MachineFailed where this machine cannot read what it fetched.
     """
     manifest, spec = claim.manifest, claim.spec
     last = len(manifest.checkpoints) - 1
@@ -142,6 +142,8 @@ def links_fault(
                     model=model if index == last else None,
                 )
             )
+        if answer.local:
+            raise MachineFailed(f"{claim.key}: {answer.fault}")
         if answer.fault is not None:
             return answer.fault
         begin, digest = checkpoint.step, answer.sha256
@@ -289,6 +291,8 @@ class Provenance:
         store = store or self._setup.store
         try:
             return links_fault(claim, store, self._replayer, folder, keep=True)
+        except MachineFailed:
+            raise
         except ProcessError as error:
             self._crashes[claim.key] = self._crashes.get(claim.key, 0) + 1
             if self._crashes[claim.key] < _CRASHES:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-from pouw.errors import ProcessError
+from pouw.errors import MachineFailed, ProcessError
 from pouw.ml.replays import (
     Answer,
     LinkAnswer,
@@ -30,7 +31,8 @@ class Replayer:
     """``python -m pouw.ml.provenance``: one question after the other, asked from one thread.
 
     A child that dies, or does not answer in time and is ended, raises ProcessError; the next
-    question starts a new one. Segments are trained on as many threads as their manifest names.
+    question starts a new one. One that the system ended by SIGKILL, as it does when memory runs
+    out, is MachineFailed. Segments are trained on as many threads as their manifest names.
     """
 
     def __init__(self, log: Path) -> None:
@@ -78,15 +80,13 @@ class Replayer:
         self, request: LinkRequest | ReplayRequest, limit_seconds: float
     ) -> LinkAnswer | ReplayAnswer:
         with self._asking:
-            line = self._exchange(Question(ask=request).line() + "\n", limit_seconds)
-        if not line:
-            raise ProcessError(f"{request.id} ended the process: {log_tail(self._log)}")
+            line = self._exchange(request, limit_seconds)
         answer = Answer.parse(line).answer
         if (answer.kind, answer.id) != (request.kind, request.id):
             raise ProcessError(f"asked about {request.id}, the answer is about {answer.id}")
         return answer
 
-    def _exchange(self, question: str, limit_seconds: float) -> str:
+    def _exchange(self, request: LinkRequest | ReplayRequest, limit_seconds: float) -> str:
         child = self._started()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -94,13 +94,17 @@ class Replayer:
         timer.start()
         try:
             with contextlib.suppress(BrokenPipeError):
-                child.stdin.write(question)
+                child.stdin.write(Question(ask=request).line() + "\n")
                 child.stdin.flush()
             line = child.stdout.readline()
+            late = timer.finished.is_set()
         finally:
             timer.cancel()
         if not line:
             self._forget()
+            by_system = child.returncode == -signal.SIGKILL and not late
+            kind = MachineFailed if by_system else ProcessError
+            raise kind(f"{request.id} ended the process: {log_tail(self._log)}")
         return line
 
     def _forget(self) -> None:

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Protocol
 
 from pouw.documents import CaseCounts
-from pouw.errors import DataError, ProcessError
+from pouw.errors import DataError, MachineFailed, ProcessError
 from pouw.ml.bound import ScoreBound, in_hash_order
 from pouw.ml.dice import score_ppm
 from pouw.ml.layout import read_dataset
 from pouw.ml.requests import ScoringAnswer, ScoringReason, ScoringRequest, Share
 
 CRASHES = 2  # of the process that scores a case, before the model is what is wrong
-LOSSES = 5  # of the machine that scores a case, before that counts as a crash
+LOSSES = 5  # of the machine that scores a case, or of its memory, before the model is put off
 _POLL_SECONDS = 0.02
 _STALLED_SECONDS = 120.0
 
 
-class SeatLost(ProcessError):
+class SeatLost(MachineFailed):
     """The machine that scored is gone, or was; that says nothing about the model."""
 
 
@@ -84,8 +84,8 @@ class ScoringPool:
     """``Scoring`` over ``seats``, each of which scores one case at a time.
 
     A case whose process dies is scored again, at most once: the second death is the model's.
-    A seat that is lost (a machine that went away) costs nothing but its case, scored elsewhere,
-    unless one case loses seat after seat.
+    A seat that is lost (a machine that went away, or ran out of memory) costs nothing but its case,
+    scored again, unless one case loses seat after seat.
     """
 
     def __init__(self, seats: Sequence[Scoring]) -> None:
@@ -209,7 +209,7 @@ class ScoringPool:
 
     def _again(self, run: _Run, name: str, error: ProcessError) -> None:
         run.waiting.appendleft(name)
-        lost = isinstance(error, SeatLost)
+        lost = isinstance(error, MachineFailed)
         run.deaths[name, lost] += 1
         if run.deaths[name, lost] == (LOSSES if lost else CRASHES):
             self._finish()

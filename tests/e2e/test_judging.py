@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from pouw.journal import Journal
 from pouw.roles.base import Notice, Setup
 from pouw.roles.evidence import NOT_TO_BE_HAD
 from pouw.roles.oracle import Oracle, OracleOptions
+from pouw.roles.processes import ScoringProcess
+from pouw.roles.scorers import CRASHES
 from pouw.storage.local import LocalStore
 
 PATIENCE_SECONDS = 240.0
@@ -265,3 +269,35 @@ def _judged(
                 stage.store.given_up.set()
             oracle.close()
     raise AssertionError([notice.text for notice in notices])
+
+
+def test_oracle__short_of_memory_again_and_again__finds_nothing_against_the_model(
+    endpoint: Endpoint, advance: Callable[[int], None], tmp_path: Path
+) -> None:
+    """A system without memory left ends the process that scores by SIGKILL."""
+    stage = Stage(endpoint, tmp_path)
+    honest = stage.model("honest", lambda tensor: tensor)
+    revealed(stage, [stage.enter(2, honest, stage.score_of(honest))], advance)
+    notices: list[Notice] = []
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        setup = Setup(
+            stage.clients[1], stage.store, tmp_path / "home", journal, 1, 0, notices.append
+        )
+        oracle = Oracle(setup, OracleOptions(), inline=True)
+        scoring = oracle._judging._scoring
+        assert isinstance(scoring, ScoringProcess)
+        try:
+            until = time.monotonic() + PATIENCE_SECONDS
+            killed = 0
+            while not any("measured" in notice.text for notice in notices):
+                assert time.monotonic() < until, notices
+                oracle.run_once()
+                if scoring.busy and scoring.pid is not None and killed < CRASHES:
+                    os.kill(scoring.pid, signal.SIGKILL)
+                    killed += 1
+                time.sleep(0.2)
+        finally:
+            oracle.close()
+    assert killed == CRASHES
+    assert sum("SIGKILL" in notice.text for notice in notices) == CRASHES
+    assert notices[-1].data["true_claim"]

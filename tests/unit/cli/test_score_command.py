@@ -79,23 +79,34 @@ def test_score__honest_model_under_a_hostile_name__is_what_an_oracle_finds(
         assert found[key] == wanted[key]
 
 
-def test_score__process_dies_twice_over_a_model__the_model_is_at_fault(
+@pytest.mark.parametrize(
+    ("ended_by", "times", "said"),
+    [
+        ("SEGV", 2, "model.safetensors was not scored (model)"),
+        ("KILL", 1, "scoring the model ended the process by SIGKILL"),
+    ],
+    ids=["by itself", "by a system out of memory"],
+)
+def test_score__process_dies_over_a_model__twice_is_the_models_fault_unless_the_system_ended_it(
     task: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    ended_by: str,
+    times: int,
+    said: str,
 ) -> None:
     model, starts = tmp_path / "model.safetensors", tmp_path / "starts"
     model.write_bytes(b"")
     dying = tmp_path / "python"
-    dying.write_text(f"#!/bin/sh\necho started >> '{starts}'\nkill -KILL $$\n")
+    dying.write_text(f"#!/bin/sh\necho started >> '{starts}'\nkill -{ended_by} $$\n")
     dying.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(dying))
 
     assert main(["score", str(model), str(task / "data")]) == 1
 
-    assert "model.safetensors was not scored (model)" in capsys.readouterr().err
-    assert starts.read_text() == "started\n" * 2
+    assert said in capsys.readouterr().err
+    assert starts.read_text() == "started\n" * times
 
 
 def test_score__spec_that_is_a_pipe_or_too_large__is_refused_at_once(

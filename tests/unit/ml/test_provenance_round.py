@@ -13,7 +13,7 @@ import pytest
 from tiny_task import tiny_spec, write_tiny_set
 
 from pouw.documents import Manifest, Provenance
-from pouw.errors import ContentNotFound, ProcessError
+from pouw.errors import ContentNotFound, MachineFailed, ProcessError
 from pouw.hashing import round_seed
 from pouw.ml.replays import Link, LinkRequest, max_checkpoint_bytes
 from pouw.ml.requests import Engine, TrainingRequest, TrainingSettings
@@ -219,7 +219,7 @@ def test_replayer__child_killed__says_so_and_answers_the_next(
     assert replayer.link(request).fault is None
     assert replayer._child is not None
     replayer._child.kill()
-    with pytest.raises(ProcessError, match="ended the process"):
+    with pytest.raises(MachineFailed, match="ended the process"):
         replayer.link(request)
     assert replayer.link(request).fault is None
 
