@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pouw.errors import ConfigError
-from pouw.ml.requests import ScoringRequest, Snapshot
+from pouw.ml.requests import Snapshot
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.feed import Feed
 from pouw.roles.means import check_means
+from pouw.roles.measuring import Measuring
 from pouw.roles.outcome import tell_miner
 from pouw.roles.processes import ScoringProcess
 from pouw.roles.submission import Submission, Submissions
@@ -19,6 +20,7 @@ from pouw.roles.view import View, read_view
 from pouw.types import EntryState, RoundNumber
 
 PATIENCE_SECONDS = 15
+LATE_SHARE = 3  # the last third of the reveal window is for revealing
 ROUND_GAS = 400_000  # of a few commitments and the reveal
 COLLAPSE_PPM = 100_000  # of validation Dice below the best: training went astray
 
@@ -117,6 +119,7 @@ class Miner:
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
         self._scoring = ScoringProcess(setup.home / "scoring.log", options.threads, options.device)
+        self._measuring = Measuring(setup, self._submissions, self._scoring)
         self._means_seen_in: RoundNumber | None = None
         self._look_at_means(owed_wei=0)
 
@@ -246,34 +249,17 @@ class Miner:
         self._trainer.data.keep_only({task.task_id for task in needed if task}, self._feed.over)
 
     def _measure(self, view: View, submission: Submission) -> None:
-        live, task = view.live, view.task
-        if live is None or task is None:
+        live, task, at = view.live, view.task, view.deadlines
+        if live is None or task is None or at is None:
             return
         key = self._feed.round(live.number).test_key
         if key is None:
             return
         self._scoring.warm()
         data = self._trainer.data.opened(task, "test", key)
-        if data is None:
+        model = self._submissions.model(live.number, submission)
+        if data is None or model is None:
             return
-        asked = f"round {live.number}"
-        if not self._scoring.busy:
-            self._scoring.ask(
-                ScoringRequest(
-                    id=asked,
-                    spec=self._trainer.data.spec(task),
-                    data=data,
-                    model=submission.model,
-                )
-            )
-            return
-        answer = self._scoring.answer()
-        if answer is None or answer.id != asked:  # of a round that ended before its answer came
-            return
-        if answer.score_ppm is None:
-            self._setup.warn(f"cannot score the own model: {answer.reason}: {answer.detail}")
-            if answer.reason not in ("caps", "model"):  # not the model's fault: ask again
-                return
-        score = answer.score_ppm or 0
-        self._submissions.record_score(live.number, score)
-        self._setup.info(f"measured Dice {score / 1e6:.4f} on the test set", score_ppm=score)
+        late = view.now >= at.t3 - view.parameters.reveal_window // LATE_SHARE
+        spec = self._trainer.data.spec(task)
+        self._measuring.measure(live.number, spec, data, model, late=late)

@@ -77,11 +77,11 @@ class TrainingProcess:
             tell(self._child.stdin, f"tune {path}\n")
 
     def begin(self, request: TrainingRequest) -> None:
-        """Hand the request to the child, which is warm by now; one that ``out`` holds stays."""
-        path = request.out / "request.json"
-        if not path.exists():
+        """Hand the request to the child, which is warm by now; ``out`` keeps it."""
+        path, text = request.out / "request.json", request.line().encode() + b"\n"
+        if not path.exists() or path.read_bytes() != text:
             with atomic_file(path) as file:
-                file.write(request.line().encode() + b"\n")
+                file.write(text)
         self._out = request.out
         tell(self._child.stdin, f"train {path}\n")
 

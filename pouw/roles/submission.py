@@ -31,12 +31,11 @@ REVEALS = "reveals"
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What one commitment binds: the manifest, its salt, and the model file it was made of."""
+    """What one commitment binds: the manifest, its salt, and the step it was trained to."""
 
     manifest_digest: bytes
     salt: bytes
     step: int
-    model: Path
 
 
 class Submissions:
@@ -59,8 +58,19 @@ class Submissions:
             manifest_digest=bytes.fromhex(record["manifest"]),
             salt=bytes.fromhex(record["salt"]),
             step=record["step"],
-            model=Path(record["model"]),
         )
+
+    def model(self, number: RoundNumber, submission: Submission) -> Path | None:
+        """The committed model in a file; None while it is brought, which this call asks for.
+
+        From the private store, which verifies it: training may have gone on where it left the file.
+        """
+        digest = submission.manifest_digest
+        path = self._setup.home / "rounds" / str(number) / "committed" / f"{digest.hex()}.model"
+        if not path.exists():
+            name = f"bring the model of round {number}"
+            self._errands.prepare(name, lambda: self._bring(digest, path))
+        return path if path.exists() else None
 
     def commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -123,12 +133,7 @@ class Submissions:
         self._setup.journal.put(
             _COMMITMENTS,
             f"{number}/{value[:22].hex()}",
-            {
-                "manifest": digest.hex(),
-                "salt": salt.hex(),
-                "step": snapshot.step,
-                "model": str(out / snapshot.model),
-            },
+            {"manifest": digest.hex(), "salt": salt.hex(), "step": snapshot.step},
         )
         arena.commit(number, value)
         self._setup.info(
@@ -137,6 +142,10 @@ class Submissions:
             round=number,
             step=snapshot.step,
         )
+
+    def _bring(self, manifest_digest: bytes, path: Path) -> None:
+        model = fetch_manifest(self._private, manifest_digest).model
+        self._private.get_file(model.cid, path, model.bytes)
 
     def _reveal(
         self, number: RoundNumber, spec: TaskSpec, submission: Submission, claim_ppm: int

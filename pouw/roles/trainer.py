@@ -213,11 +213,15 @@ class Trainer:
         data_key: bytes,
         data: Path,
     ) -> TrainingRequest:
-        """The request of a round: written once, so that a restart asks for the same."""
+        """The request of a round: written once, so that a restart asks for the same.
+
+        Its folders are those of now: the home may have been moved, or be named from elsewhere.
+        """
         out, options = self.out(number), self._options
         saved = out / "request.json"
         if saved.exists():
-            return TrainingRequest.parse(saved.read_text())
+            kept = TrainingRequest.parse(saved.read_text())
+            return kept.model_copy(update={"data": data, "out": out})
         # The child looks at this machine's clock, which may be behind the chain's.
         behind = max(0.0, now - time.time())
         stop = at.t1 - self._last_call(at)

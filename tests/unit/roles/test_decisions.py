@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -77,7 +76,7 @@ ROUND = Round(
     header=ZERO_WORD,
 )
 MINE = frozenset({TaskId(1)})
-SUBMISSION = Submission(ZERO_WORD, ZERO_WORD, 10, Path("model"))
+SUBMISSION = Submission(ZERO_WORD, ZERO_WORD, 10)
 NOTHING = miner.Progress(None, None, None, (), 0)
 WON = Judgement(Verdict.WINNER, Address("0x" + "22" * 20), (), (), "")
 

@@ -36,6 +36,7 @@ TASK = Task(
     spec_digest=SPEC.digest(),
     key_hash=ZERO_WORD,
 )
+NO_DEADLINES: Any = None  # what was asked for once has its own
 QUIET_CHAIN: Any = SimpleNamespace(  # of one block
     sender=SimpleNamespace(address=ZERO_ADDRESS),
     endpoint=SimpleNamespace(block_number=lambda: 0, timestamp=lambda number: 0),
@@ -126,6 +127,23 @@ def test_prefetch__id_is_another_tasks_after_a_reorganisation__gets_a_trial_of_i
         chosen.write_text("what was chosen for this one")
     asked = TuningRequest.parse(chosen.with_suffix(".request.json").read_text())
     assert asked.spec == other
+
+
+def test_begin__home_was_moved__trains_on_in_its_folders_of_now(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    trainer = bench.trainer()
+    out, data = trainer.out(RoundNumber(1)), bench.home / "tasks" / "7" / "train"
+    before = tiny_request(Path("home/tasks/7/train"), Path("home/rounds/1"))
+    out.mkdir(parents=True)
+    (out / "request.json").write_text(before.line())
+    now = trainer._request(RoundNumber(1), TASK, NO_DEADLINES, 0, b"", data)
+    assert now == before.model_copy(update={"out": out, "data": data})
+    process = TrainingProcess(bench.home / "log", 1)
+    process.begin(now)
+    process.end()
+    assert TrainingRequest.parse((out / "request.json").read_text()) == now
 
 
 def test_begin__request_is_there__is_not_written_again(
