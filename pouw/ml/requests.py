@@ -168,7 +168,7 @@ class Snapshot(Record):
 
     ``milliseconds`` since training first began; ``checkpoint`` and ``model`` are file names in
     ``out``, the model's weights in ``dtype``; ``previous`` names the checkpoint before, None for
-    the first.
+    the first. ``validation_cases``: of how many cases the Dice is the mean (0: was not noted).
     """
 
     step: Count
@@ -179,6 +179,7 @@ class Snapshot(Record):
     train_loss_ppm: Loss
     validation_dice_ppm: Ppm
     dtype: Precision = "float32"
+    validation_cases: Count = 0
 
 
 class Finished(Record):

@@ -46,7 +46,7 @@ from pouw.ml.requests import (
 )
 from pouw.ml.room import room_of
 from pouw.ml.runfolder import RunFolder
-from pouw.ml.validation import Window, validate
+from pouw.ml.validation import Validation, Window, validate
 from pouw.types import SCORE_ONE_PPM
 
 _LOSS_MEMORY = 0.95
@@ -255,12 +255,14 @@ class Training:
         """Validate, write the files, then the line that vouches for them."""
         begun = now_ms()
         window = self._window(begun)
-        dice_ppm = self._validate(window) if validated else None
-        halved = dice_ppm is not None and halves_well(
+        found = self._validate(window) if validated else None
+        halved = found is not None and halves_well(
             self._learner.model, self._validation, self.request.spec, window
         )
-        if dice_ppm is None:
-            dice_ppm = self._last.validation_dice_ppm if self._last else 0
+        if found is None:
+            before = self._last
+            known = (before.validation_dice_ppm, before.validation_cases) if before else (0, 0)
+            found = Validation(*known)
         snapshot = Snapshot(
             step=self._step,
             milliseconds=self._elapsed_ms(),
@@ -268,8 +270,9 @@ class Training:
             checkpoint=f"checkpoint-{self._step:08d}.safetensors",
             previous=self._last.checkpoint if self._last else None,
             train_loss_ppm=round(self._loss * SCORE_ONE_PPM),
-            validation_dice_ppm=dice_ppm,
+            validation_dice_ppm=found.dice_ppm,
             dtype="bfloat16" if halved else "float32",
+            validation_cases=found.cases,
         )
         state = CheckpointState(
             step=self._step,
@@ -298,7 +301,7 @@ class Training:
             clock_ms=now_ms,
         )
 
-    def _validate(self, window: Window) -> int | None:
+    def _validate(self, window: Window) -> Validation | None:
         """The validation Dice; one case at least, where the window has time for it."""
         return validate(self._learner.model, self._validation, self.request.spec, window)
 

@@ -92,20 +92,29 @@ def choose_snapshot(
     Training anneals, so the latest is the best (as nnU-Net takes its final checkpoint): a few
     validation cases cannot rank neighbours, they only tell one that collapsed. A commitment is
     overwritten once training has doubled since, and with the ``final`` snapshot. Where the earliest
-    commit wins (``first``), the one that first promises ``min_score`` is committed, for good.
+    commit wins (``first``), the one that first promises ``min_score`` is committed, for good; where
+    none does, the final one, since not revealing costs nothing.
     """
+    reached = 0 if committed is None else committed.step
     if first:
         good = [one for one in snapshots if one.validation_dice_ppm >= min_score]
-        return good[0] if good and committed is None else None
-    if not snapshots:
+        if good:
+            return good[0] if good[0].step > reached else None
+        if not final:
+            return None
+    best: dict[int, int] = {}
+    """Of what was validated on so many cases: fewer are no easier or harder, but others."""
+    for one in snapshots:
+        cases = one.validation_cases
+        best[cases] = max(one.validation_dice_ppm, best.get(cases, 0))
+    sound = [
+        one
+        for one in snapshots
+        if one.validation_dice_ppm >= best[one.validation_cases] - COLLAPSE_PPM
+    ]
+    if not sound or sound[-1].step <= reached:
         return None
-    sound = max(one.validation_dice_ppm for one in snapshots) - COLLAPSE_PPM
-    latest = [one for one in snapshots if one.validation_dice_ppm >= sound][-1]
-    if committed is None:
-        return latest
-    if latest.step == committed.step:
-        return None
-    return latest if final or latest.step >= 2 * committed.step else None
+    return sound[-1] if final or sound[-1].step >= 2 * reached else None
 
 
 class Miner:

@@ -126,7 +126,7 @@ class Trainer:
     def ended(self, view: View) -> bool:
         """Whether the latest snapshot is to be committed, however little it has trained since.
 
-        It is the last of the live round's training, or the one that insures it.
+        It is the last of the live round's training, or the one that insures it, or time runs out.
         """
         live, at = view.live, view.deadlines
         if live is None or at is None:
@@ -135,9 +135,13 @@ class Trainer:
         finished, run, snapshots = read_finished(out), read_run(out), read_snapshots(out)
         if finished is not None and finished.reason != "terminated":
             return True
-        insured = at.t1 - self._last_call(at) - self._insurance()
+        last_call, insurance = at.t1 - self._last_call(at), self._insurance()
+        insured = last_call - insurance
+        # Halfway: the snapshot that insures the last one is here by now, unless training died.
+        if view.now >= last_call - insurance / 2:
+            return True
         if run is None or not snapshots:
-            return view.now >= at.t1 - self._last_call(at)
+            return False
         behind = max(0.0, view.now - time.time())
         taken_ms = run.started_at_ms + snapshots[-1].milliseconds
         return taken_ms / 1000 + behind >= insured

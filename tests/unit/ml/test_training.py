@@ -140,6 +140,7 @@ def test_training__tiny_set__learns_it(data: Path, tmp_path: Path, spatial_dims:
     (last,) = snapshots(tmp_path)
     assert last.step == 60
     assert last.validation_dice_ppm > 600_000
+    assert last.validation_cases == 1
     assert (tmp_path / last.model).stat().st_size < (tmp_path / last.checkpoint).stat().st_size
     progress = (tmp_path / "progress.jsonl").read_bytes().splitlines()
     assert Progress.parse(progress[0]).step == 1
@@ -248,6 +249,21 @@ def test_training__sigterm__snapshots_and_ends_then_goes_on(data: Path, tmp_path
     again = request.model_copy(update={"stop_at_ms": int(time.time() * 1000) + 4_000})
     assert train(again).step > ended.step
     assert snapshots(tmp_path / "out")[1].previous == snapshots(tmp_path / "out")[0].checkpoint
+
+
+def test_training__snapshot_of_an_older_release__goes_on_from_it(
+    data: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(data, tmp_path)
+    left = iter([False] * 5)
+    assert Training(request, lambda: next(left, True)).run().reason == "terminated"
+    lines = tmp_path / "snapshots.jsonl"
+    older = json.loads(lines.read_text())
+    del older["validation_cases"]
+    lines.write_text(json.dumps(older, separators=(",", ":")) + "\n")
+    assert train(request).reason == "max-steps"
+    first, last = snapshots(tmp_path)
+    assert (first.validation_cases, last.previous) == (0, first.checkpoint)
 
 
 def test_training__parent_gone__ends_with_a_snapshot(data: Path, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_decisions import PARAMETERS, live, snapshot
 from tiny_task import tiny_request, tiny_spec
 
 from pouw.documents import Archive
 from pouw.journal import Journal
-from pouw.ml.requests import ENGINE_FILE, TrainingRequest, TuningRequest
+from pouw.ml.requests import ENGINE_FILE, Engine, TrainingRequest, TuningRequest
+from pouw.ml.runfolder import RunFolder
 from pouw.roles.base import Errands, Notice, Setup
 from pouw.roles.processes import TrainingProcess
 from pouw.roles.trainer import MinerOptions, Trainer
@@ -40,6 +42,7 @@ NO_DEADLINES: Any = None  # what was asked for once has its own
 QUIET_CHAIN: Any = SimpleNamespace(  # of one block
     sender=SimpleNamespace(address=ZERO_ADDRESS),
     endpoint=SimpleNamespace(block_number=lambda: 0, timestamp=lambda number: 0),
+    parameters=lambda: PARAMETERS,
 )
 
 
@@ -127,6 +130,31 @@ def test_prefetch__id_is_another_tasks_after_a_reorganisation__gets_a_trial_of_i
         chosen.write_text("what was chosen for this one")
     asked = TuningRequest.parse(chosen.with_suffix(".request.json").read_text())
     assert asked.spec == other
+
+
+def test_ended__training_died_for_good__its_last_snapshot_is_due_before_time_runs_out(
+    bench: Bench,
+) -> None:
+    trainer = bench.trainer()
+    trainer._block_seconds = 12.0
+    out, t1 = trainer.out(RoundNumber(1)), int(time.time())
+    folder = RunFolder(out)
+    folder.begin(
+        tiny_request(bench.home / "data", out),
+        Engine(device="cpu"),
+        (t1 - PARAMETERS.phase1) * 1000,
+        "software",
+        "device",
+    )
+    for step, seconds in ((1_000, 300), (1_900, 500)):
+        folder.add(snapshot(step, 900_000, milliseconds=seconds * 1000))
+
+    def ended(seconds_left: int) -> bool:
+        return trainer.ended(live(t1 - seconds_left, t0=t1 - PARAMETERS.phase1))
+
+    assert not ended(60)  # the snapshot that insures the last one may still come
+    assert ended(30)
+    assert ended(5)
 
 
 def test_begin__home_was_moved__trains_on_in_its_folders_of_now(
