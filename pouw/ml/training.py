@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pouw.errors import ConfigError, PouwError, ProcessError
+from pouw.errors import ConfigError, ModelError, PouwError, ProcessError
 from pouw.files import atomic_file
 from pouw.hashing import sha256
 from pouw.ml.autotune import tune
@@ -136,17 +136,29 @@ class Training:
 
     def _resume(self) -> None:
         snapshots = self._folder.snapshots()
+        while snapshots and not self._take_up(snapshots[-1]):
+            snapshots = self._folder.drop_last()
         self._room = room_of(self.request.spec, self._learner.network)
         for snapshot in snapshots:
             self._room.add((self._folder.path / snapshot.checkpoint).stat().st_size)
         self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
-        if snapshots:
-            self._last = snapshots[-1]
-            checkpoint = self._folder.path / self._last.checkpoint
+
+    def _take_up(self, snapshot: Snapshot) -> bool:
+        """Go on from a snapshot, or say that its checkpoint is damaged, and change nothing."""
+        checkpoint = self._folder.path / snapshot.checkpoint
+        try:
+            digest = _verified(checkpoint, snapshot.checkpoint_sha256)
             state = self._learner.load(checkpoint)
-            self._step, self._loss = state.step, state.loss_ppm / SCORE_ONE_PPM
-            self._fraction_ppm = state.schedule_ppm[-1] if state.schedule_ppm else 0
-            self._last_sha256 = sha256(checkpoint.read_bytes()).hex()
+        except (ModelError, FileNotFoundError) as error:
+            print(
+                f"warning: {checkpoint.name} is damaged, training goes on from before it: {error}",
+                file=sys.stderr,
+            )
+            return False
+        self._last, self._last_sha256 = snapshot, digest
+        self._step, self._loss = state.step, state.loss_ppm / SCORE_ONE_PPM
+        self._fraction_ppm = state.schedule_ppm[-1] if state.schedule_ppm else 0
+        return True
 
     def _loop(self, feed: BatchFeed) -> EndReason:
         request = self.request
@@ -285,6 +297,7 @@ class Training:
         digest = self._learner.save(
             folder / snapshot.model, folder / snapshot.checkpoint, state, snapshot.dtype
         )
+        snapshot = snapshot.model_copy(update={"checkpoint_sha256": digest.hex()})
         self._folder.add(snapshot)
         self._room.add((folder / snapshot.checkpoint).stat().st_size)
         self._last, self._last_sha256, self._schedule = snapshot, digest.hex(), []
@@ -355,6 +368,14 @@ def _awaited(argument: str) -> str:
             with atomic_file(request.out) as file:
                 file.write(tune(request, now_ms).line().encode() + b"\n")
     return ""
+
+
+def _verified(path: Path, written: str) -> str:
+    """The file's sha-256 in hex; ModelError where it is not ``written`` (empty: unknown)."""
+    digest = sha256(path.read_bytes()).hex()
+    if written not in ("", digest):
+        raise ModelError("it holds other bytes than were written")
+    return digest
 
 
 def _read(path: Path) -> bytes:

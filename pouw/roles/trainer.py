@@ -17,6 +17,7 @@ from pouw.ml.requests import (
     TrainingRequest,
     TuningRequest,
 )
+from pouw.roles.backoff import Backoff
 from pouw.roles.base import Errands, Setup
 from pouw.roles.processes import (
     TrainingProcess,
@@ -75,6 +76,7 @@ class Trainer:
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
         self._for: TaskKey | None = None
+        self._trouble = Backoff()
         self._trials: Counter[TaskKey] = Counter()
         self._block_seconds: float | None = None
 
@@ -93,7 +95,7 @@ class Trainer:
             self._errands.prepare("time the blocks", self._time_blocks)
         process = self._warm(task)
         spec = self.data.known_spec(task)
-        if self._options.trial and spec is not None:
+        if self._options.trial and spec is not None and process is not None:
             tuned = self._tuned(task)
             often = self._trials[_key(task)] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):
@@ -120,7 +122,7 @@ class Trainer:
         data = self.data.opened(task, "train", data_key)
         if data is not None:
             self.data.fetch(task)  # the test set's archive, if it is not here yet
-        if data is not None and not process.begun:
+        if data is not None and process is not None and not process.begun:
             process.begin(self._request(live.number, task, at, view.now, data_key, data))
 
     def ended(self, view: View) -> bool:
@@ -193,15 +195,21 @@ class Trainer:
             self._process.end()
         self._process = self._for = None
 
-    def _warm(self, task: Task) -> TrainingProcess:
+    def _warm(self, task: Task) -> TrainingProcess | None:
+        """The process for this task; None for a while after it failed."""
         if self._for not in (None, _key(task)):
             self.end()
-        if self._process is not None and not self._process.alive:
+            self._trouble = Backoff()
+        if self._process is not None:
+            for text in self._process.warnings():
+                self._setup.warn(text)
             failure = self._process.failure()
             if failure:
                 self._setup.warn(failure)
-            self.end()
-        if self._process is None:
+                self._trouble.fail()
+            if not self._process.alive:
+                self.end()
+        if self._process is None and self._trouble.over:
             self._process = TrainingProcess(
                 self._setup.home / "training.log", self._options.threads, self._options.processes
             )

@@ -132,6 +132,22 @@ def test_prefetch__id_is_another_tasks_after_a_reorganisation__gets_a_trial_of_i
     assert asked.spec == other
 
 
+def test_prefetch__process_fails_whenever_it_is_started__is_started_ever_more_rarely(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = bench.home / "child"
+    child.write_text("#!/bin/sh\necho 'warning: a checkpoint is damaged' >&2\nexit 1\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    trainer, until = bench.trainer(), time.monotonic() + 2.5
+    while time.monotonic() < until:
+        trainer.prefetch(TASK, opens=2_000_000_000)
+        time.sleep(0.02)
+    failures = [line for line in bench.warnings if line.startswith("training ended")]
+    assert len(failures) == 2  # at once and a second later, the third would be two after that
+    assert bench.warnings.count("a checkpoint is damaged") == len(failures)
+
+
 def test_ended__training_died_for_good__its_last_snapshot_is_due_before_time_runs_out(
     bench: Bench,
 ) -> None:
