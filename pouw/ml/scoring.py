@@ -69,8 +69,8 @@ class Scorer:
             outcome = _Outcome("caps", str(error))
         except (ModelError, TooSlow) as error:
             outcome = _Outcome("model", str(error))
-        except MemoryError:
-            outcome = _Outcome("local", "this machine has not the memory for the test set")
+        except MemoryError as error:
+            outcome = _Outcome("local", f"this machine has not the memory: {error}")
         except DataError as error:
             outcome = _Outcome("local" if of_machine(error) else "data", str(error))
         except _OutOfTime as error:
@@ -125,7 +125,11 @@ class Scorer:
     def _judge_case(
         self, network: nn.Module, name: str, request: ScoringRequest, bound: ScoreBound
     ) -> tuple[tuple[Counts, ...] | None, bool]:
-        """The counts of one case, None where it fails; False where the bound ended it early."""
+        """The counts of one case, None where it fails; False where the bound ended it early.
+
+        MemoryError where memory runs out: weights decide nothing about how much it takes, so that
+        says nothing about the model.
+        """
         test = self._tests.load(name, request.spec)
         bounds = self._host.bounded(name, test.image, request.spec)
         slabs = predict_stored(network, test.image, request.spec, test.shape)
@@ -138,9 +142,11 @@ class Scorer:
                         return tally.at_best(), False
                     self._check_time(request, f"cancelled or too late while scoring {name}")
                     check_time()
-        except (ModelError, RuntimeError, ValueError, MemoryError) as error:
+        except (ModelError, ValueError) as error:
             print(f"case {name} failed: {error}", file=sys.stderr)
             return None, True
+        except (RuntimeError, MemoryError) as error:  # the former is torch's word for it
+            raise MemoryError(f"case {name}: {error}") from error
         if request.predictions is not None and tally.labels is not None:
             with atomic_file(request.predictions / f"{name}.npy") as out:
                 np.save(out, tally.labels, allow_pickle=False)

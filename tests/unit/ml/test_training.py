@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_task import SEED, tiny_request, tiny_spec, write_tiny_set
 
+from pouw.documents import Provenance
 from pouw.errors import ConfigError, ModelError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.augment import shaded
@@ -140,6 +143,7 @@ def test_training__tiny_set__learns_it(data: Path, tmp_path: Path, spatial_dims:
     (last,) = snapshots(tmp_path)
     assert last.step == 60
     assert last.validation_dice_ppm > 600_000
+    assert last.validation_cases == 1
     assert (tmp_path / last.model).stat().st_size < (tmp_path / last.checkpoint).stat().st_size
     progress = (tmp_path / "progress.jsonl").read_bytes().splitlines()
     assert Progress.parse(progress[0]).step == 1
@@ -248,6 +252,76 @@ def test_training__sigterm__snapshots_and_ends_then_goes_on(data: Path, tmp_path
     again = request.model_copy(update={"stop_at_ms": int(time.time() * 1000) + 4_000})
     assert train(again).step > ended.step
     assert snapshots(tmp_path / "out")[1].previous == snapshots(tmp_path / "out")[0].checkpoint
+
+
+def test_training__snapshot_of_an_older_release__goes_on_from_it(
+    data: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(data, tmp_path)
+    left = iter([False] * 5)
+    assert Training(request, lambda: next(left, True)).run().reason == "terminated"
+    lines = tmp_path / "snapshots.jsonl"
+    older = json.loads(lines.read_text())
+    del older["validation_cases"]
+    lines.write_text(json.dumps(older, separators=(",", ":")) + "\n")
+    assert train(request).reason == "max-steps"
+    first, last = snapshots(tmp_path)
+    assert (first.validation_cases, last.previous) == (0, first.checkpoint)
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _rotten(path: Path) -> None:
+    """One weight is another number, and a number still."""
+    data = bytearray(path.read_bytes())
+    data[-4:] = np.float32(0.5).tobytes()
+    path.write_bytes(data)
+
+
+def _not_a_number(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-4:] = np.float32(np.nan).tobytes()
+    path.write_bytes(data)
+    lines = path.with_name("snapshots.jsonl")
+    *before, last = snapshots(path.parent)
+    as_written = last.model_copy(update={"checkpoint_sha256": sha256(data).hex()})
+    lines.write_text("".join(one.line() + "\n" for one in (*before, as_written)))
+
+
+@pytest.mark.parametrize("damage", [_truncated, _rotten, _not_a_number, Path.unlink])
+@pytest.mark.parametrize("checkpoints", [3, 1])
+def test_training__newest_checkpoint_damaged__goes_on_from_the_one_before(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+    checkpoints: int,
+) -> None:
+    spec = tiny_spec(provenance=Provenance(policy="replay", segment_steps=5, segments=1))
+    whole = tiny_request(data, tmp_path / "whole", spec=spec, max_steps=15)
+    train(whole)
+    request = whole.model_copy(update={"out": tmp_path / "damaged"})
+    left = iter([False] * {3: 15, 1: 4}[checkpoints])
+    assert Training(request, lambda: next(left, True)).run().reason == "terminated"
+    *sound, last = snapshots(request.out)
+    assert len(sound) == checkpoints - 1
+    damage(request.out / last.checkpoint)
+
+    assert train(request).reason == "max-steps"
+
+    assert f"warning: {last.checkpoint} is damaged" in capsys.readouterr().err
+    chain = snapshots(request.out)
+    assert chain[: len(sound)] == sound
+    before = ""
+    for one, same in zip(chain, snapshots(whole.out), strict=True):
+        ours, theirs = (folder / one.checkpoint for folder in (request.out, whole.out))
+        assert (one.step, one.previous) == (same.step, same.previous)
+        assert metadata(ours)["previous_sha256"] == before
+        for name, tensor in load_file(theirs).items():  # the schedule too
+            assert torch.equal(tensor, load_file(ours)[name])
+        before = sha256(ours.read_bytes()).hex()
 
 
 def test_training__parent_gone__ends_with_a_snapshot(data: Path, tmp_path: Path) -> None:
