@@ -21,7 +21,7 @@ from pouw.errors import ConfigError, ModelError, PouwError, ProcessError
 from pouw.files import atomic_file
 from pouw.hashing import sha256
 from pouw.ml.autotune import tune
-from pouw.ml.checkpoint import CheckpointState
+from pouw.ml.checkpoint import CheckpointState, model_bytes
 from pouw.ml.device import (
     describe_device,
     describe_software,
@@ -138,7 +138,9 @@ class Training:
         snapshots = self._folder.snapshots()
         while snapshots and not self._take_up(snapshots[-1]):
             snapshots = self._folder.drop_last()
-        self._room = room_of(self.request.spec, self._learner.network)
+        spec = self.request.spec
+        self._fits = model_bytes(self._learner.network) <= spec.caps.model_bytes
+        self._room = room_of(spec, self._learner.network)
         for snapshot in snapshots:
             self._room.add((self._folder.path / snapshot.checkpoint).stat().st_size)
         self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
@@ -283,7 +285,7 @@ class Training:
             previous=self._last.checkpoint if self._last else None,
             train_loss_ppm=round(self._loss * SCORE_ONE_PPM),
             validation_dice_ppm=found.dice_ppm,
-            dtype="bfloat16" if halved else "float32",
+            dtype="bfloat16" if halved or not self._fits else "float32",
             validation_cases=found.cases,
         )
         state = CheckpointState(

@@ -21,6 +21,7 @@ from pouw.errors import ConfigError, ModelError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.augment import shaded
 from pouw.ml.learner import learning_rate
+from pouw.ml.networks import build, parameter_count
 from pouw.ml.requests import (
     Engine,
     Finished,
@@ -147,6 +148,19 @@ def test_training__tiny_set__learns_it(data: Path, tmp_path: Path, spatial_dims:
     assert (tmp_path / last.model).stat().st_size < (tmp_path / last.checkpoint).stat().st_size
     progress = (tmp_path / "progress.jsonl").read_bytes().splitlines()
     assert Progress.parse(progress[0]).step == 1
+
+
+def test_training__network_in_float32_passes_the_caps__its_model_is_halved(
+    data: Path, tmp_path: Path
+) -> None:
+    network = build(tiny_spec().network, 1, 3, parameters_cap=100_000)
+    caps = tiny_spec().caps.model_copy(update={"model_bytes": 3 * parameter_count(network) + 2048})
+    # Where the clock does not ask for it a checkpoint is not validated, and float32 otherwise.
+    policy = Provenance(policy="replay", segment_steps=1, segments=1)
+    train(tiny_request(data, tmp_path, spec=tiny_spec(caps=caps, provenance=policy), max_steps=2))
+    for one in snapshots(tmp_path):
+        assert (tmp_path / one.model).stat().st_size <= caps.model_bytes
+        assert one.dtype == "bfloat16"
 
 
 def test_training__same_request_twice__same_bytes(data: Path, tmp_path: Path) -> None:
