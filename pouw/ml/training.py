@@ -21,7 +21,7 @@ from pouw.errors import ConfigError, ModelError, PouwError, ProcessError
 from pouw.files import atomic_file
 from pouw.hashing import sha256
 from pouw.ml.autotune import tune
-from pouw.ml.checkpoint import CheckpointState
+from pouw.ml.checkpoint import CheckpointState, model_bytes
 from pouw.ml.device import (
     describe_device,
     describe_software,
@@ -139,7 +139,9 @@ class Training:
         snapshots = self._folder.snapshots()
         while snapshots and not self._take_up(snapshots[-1]):
             snapshots = self._folder.drop_last()
-        self._room = room_of(self.request.spec, self._learner.network)
+        spec = self.request.spec
+        self._fits = model_bytes(self._learner.network) <= spec.caps.model_bytes
+        self._room = room_of(spec, self._learner.network)
         for snapshot in snapshots:
             self._room.add(snapshot.checkpoint_bytes)
         self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
@@ -280,7 +282,7 @@ class Training:
         model, checkpoint = (
             folder / f"{kind}-{self._step:08d}.safetensors" for kind in ("model", "checkpoint")
         )
-        dtype: Precision = "bfloat16" if halved else "float32"
+        dtype: Precision = "bfloat16" if halved or not self._fits else "float32"
         state = CheckpointState(
             step=self._step,
             loss_ppm=round(self._loss * SCORE_ONE_PPM),

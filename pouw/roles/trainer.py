@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pouw.errors import ModelError
 from pouw.hashing import round_seed
+from pouw.ml.arguments import check_trainable
 from pouw.ml.planning import block_seconds, insurance_seconds, last_call_seconds
 from pouw.ml.requests import (
     ENGINE_FILE,
@@ -17,6 +19,7 @@ from pouw.ml.requests import (
     TrainingRequest,
     TuningRequest,
 )
+from pouw.parallel import usable_memory_bytes
 from pouw.roles.backoff import Backoff
 from pouw.roles.base import Errands, Setup
 from pouw.roles.processes import (
@@ -78,6 +81,7 @@ class Trainer:
         self._process: TrainingProcess | None = None
         self._for: TaskKey | None = None
         self._trouble = Backoff()
+        self._trainable: dict[TaskKey, bool] = {}
         self._trials: Counter[TaskKey] = Counter()
         self._block_seconds: float | None = None
 
@@ -93,6 +97,8 @@ class Trainer:
         """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
         self.data.fetch(task)
         self._learn_block_time()
+        if self._in_vain(task):
+            return
         process = self._warm(task)
         spec = self.data.known_spec(task)
         # Late, only the first engine would be tried, while Phase 1 may have begun.
@@ -121,6 +127,8 @@ class Trainer:
         if finished is not None and finished.reason != "terminated":
             return
         self._learn_block_time()
+        if self._in_vain(task):
+            return
         process = self._warm(task)
         data = self.data.opened(task, "train", data_key)
         if data is not None:
@@ -200,6 +208,20 @@ class Trainer:
         if self._process:
             self._process.end()
         self._process = self._for = None
+
+    def _in_vain(self, task: Task) -> bool:
+        """Whether no training of the task, here, can come to a model that counts; says so once."""
+        key, spec = _key(task), self.data.known_spec(task)
+        if spec is None:
+            return False
+        if key not in self._trainable:
+            self._trainable[key] = True
+            try:
+                check_trainable(spec, usable_memory_bytes())
+            except ModelError as error:
+                self._trainable[key] = False
+                self._setup.warn(f"does not train task {task.task_id}: {error}")
+        return not self._trainable[key]
 
     def _warm(self, task: Task) -> TrainingProcess | None:
         """The process for this task; None for a while after it failed."""

@@ -62,6 +62,27 @@ def test_miner__checkpoint_is_in_the_private_store__its_file_stays_while_it_is_o
     assert machine.private.has(first)
 
 
+def test_miner__training_took_a_damaged_snapshot_back__believes_nothing_noted_of_its_files(
+    machine: Machine,
+) -> None:
+    for step in (100, 200):
+        machine.train(step)
+        machine.run_once()
+    before = machine.manifest()
+    assert [one.step for one in machine.folder.drop_last()] == [100]
+    assert machine.run_once() == "train"
+    again = machine.train(200, dice_ppm=910_000)
+    (machine.out / again.model).write_bytes(b"another model")
+    (machine.out / again.checkpoint).write_bytes(b"another checkpoint")
+    machine.train(400)
+    machine.run_once()
+    assert machine.committed_step() == 400
+    first, second, _ = machine.manifest().checkpoints
+    assert first == before.checkpoints[0]
+    assert second.cid == cid_of_bytes(b"another checkpoint")
+    assert machine.private.has(before.model.cid)
+
+
 def test_miner__task_asks_for_no_provenance__keeps_two_checkpoints_and_no_copy(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:

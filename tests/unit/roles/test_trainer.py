@@ -187,6 +187,7 @@ def test_train__started_in_phase_1__keeps_back_the_time_between_blocks_of_this_c
     live = replace(ROUND, t0=now)
     view = View(
         now=now,
+        contract_now=now,
         confirmed=now,
         parameters=PARAMETERS,
         state=ArenaState(1, 1, TaskId(0), 0, True),
@@ -199,6 +200,23 @@ def test_train__started_in_phase_1__keeps_back_the_time_between_blocks_of_this_c
     saved = (trainer.out(live.number) / "request.json").read_text()
     t1 = now + PARAMETERS.phase1
     assert TrainingRequest.parse(saved).stop_at_ms <= (t1 - minute) * 1000
+
+
+def test_prefetch__no_model_of_the_network_is_within_the_caps__says_so_once_and_trains_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    caps = SPEC.caps.model_copy(update={"model_bytes": 1_000})
+    store = LocalStore(bench.home / "store")
+    archive = Archive(cid=store.put_bytes(b"sealed"), bytes=len(b"sealed"), cases=1)
+    spec = tiny_spec(caps=caps, train=archive, test=archive)
+    store.put_bytes(spec.encode())
+    trainer, task = bench.trainer(), replace(TASK, spec_digest=spec.digest())
+    for _ in range(3):
+        trainer.prefetch(task, opens=2_000_000_000)
+    assert trainer._process is None
+    (warning,) = bench.warnings
+    assert "models of 1000 bytes" in warning
 
 
 def test_prefetch__process_fails_whenever_it_is_started__is_started_ever_more_rarely(
