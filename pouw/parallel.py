@@ -1,4 +1,4 @@
-"""Several blocks at a time, results in order, memory bounded; and how many cores there are."""
+"""Several blocks at a time, in order, memory bounded; how many cores and memory there are."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ def usable_cores() -> int:
         allowed = list(range(os.cpu_count() or 1))
     cores = {_core_of(processor) for processor in allowed}
     return max(1, min(len(cores), _share_of_time()))
+
+
+def usable_memory_bytes() -> int:
+    """How much memory this process may use: the machine's or, on Linux, its cgroup's share."""
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(here, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return here
 
 
 def _core_of(processor: int) -> str:

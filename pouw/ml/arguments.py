@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from pouw.documents import Caps, Network
+from pouw.documents import Caps, Network, TaskSpec
 from pouw.errors import ModelError, ModelTooLarge
 from pouw.ml.architectures.base import Architecture
 from pouw.ml.architectures.dynunet import DynUnetArguments
@@ -28,6 +28,7 @@ REGISTRY: Final[dict[str, type[Architecture]]] = {
     "unet3d-paper": Unet3dPaperArguments,
 }
 _FLOAT32_BYTES: Final = 4
+_BFLOAT16_BYTES: Final = 2
 _FEWEST_CHECKPOINTS: Final = 4
 
 
@@ -121,6 +122,26 @@ def check_caps(
             f"one patch of {patch} takes up to {bound} bytes of activations, "
             f"the task allows {caps.activation_bytes}",
             hint="raise caps.activation_bytes, or take a smaller patch",
+        )
+
+
+def check_trainable(spec: TaskSpec, memory_bytes: int) -> None:
+    """That training the task's network may come to a model within its caps, in such a memory.
+
+    ModelError where the network is not possible, ModelTooLarge with what is too large.
+    """
+    size = check(spec.network, len(spec.labels)).parameters(len(spec.channels), len(spec.labels))
+    least = size * _BFLOAT16_BYTES
+    if size > spec.caps.parameters or least > spec.caps.model_bytes:
+        raise ModelTooLarge(
+            f"network {spec.network.name} has {size} parameters, in {least} bytes at least; the "
+            f"task allows {spec.caps.parameters}, and models of {spec.caps.model_bytes} bytes"
+        )
+    states = size * _FLOAT32_BYTES * STATES
+    if states > memory_bytes:
+        raise ModelTooLarge(
+            f"training network {spec.network.name} takes {states} bytes, "
+            f"this machine has {memory_bytes}"
         )
 
 

@@ -85,6 +85,13 @@ def fill_model(path: Path, module: nn.Module, max_bytes: int) -> None:
     read_tensors(path, shapes, max_bytes=max_bytes, into=expected)
 
 
+def model_bytes(network: nn.Module) -> int:
+    """What a model file of ``network`` in float32 has at most."""
+    state = floating_state(network)
+    values = sum(tensor.numel() for tensor in state.values())
+    return 4 * values + sum(_ENTRY_BYTES + len(name) for name in state) + _HEADER_BYTES
+
+
 def checkpoint_bytes(network: nn.Module) -> int:
     """What a checkpoint of ``network`` has at most, its schedule (4 bytes a step) aside."""
     state, moments = floating_state(network), len(_MOMENTS)

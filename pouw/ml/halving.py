@@ -43,5 +43,6 @@ def halves_well(
         half = validate(twin, [case], spec, window)
         if full is None or half is None:
             break
-        full_ppm, half_ppm, compared = full_ppm + full, half_ppm + half, compared + 1
+        full_ppm, half_ppm = full_ppm + full.dice_ppm, half_ppm + half.dice_ppm
+        compared += 1
     return compared > 0 and full_ppm - half_ppm <= TOLERANCE_PPM * compared

@@ -72,15 +72,19 @@ class Host:
             raise MachineFault(f"this machine cannot run the task's network: {error}") from error
 
     def load(self, model: Path, spec: TaskSpec) -> nn.Module:
-        """The model in the file, ready for ``predict_stored``; ModelError where it is none."""
+        """The model in the file, ready for ``predict_stored``; ModelError where it is none.
+
+        MemoryError, OSError: this machine could not load it. Its file and its network are within
+        the caps before any of it is, so that it is never the model that takes too much.
+        """
         try:
             with self._bounded_memory(_loading_bytes(spec.caps)):
                 network = load_model(
                     model, spec.network, len(spec.channels), len(spec.labels), spec.caps
                 )
                 return self._placed(network, spec)
-        except (MemoryError, RuntimeError) as error:
-            raise ModelError(f"loading it takes more than its task allows for: {error}") from error
+        except RuntimeError as error:  # torch's word for it
+            raise MemoryError(f"loading the model: {error}") from error
 
     def bounded(
         self, name: str, image: Image, spec: TaskSpec

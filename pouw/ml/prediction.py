@@ -43,7 +43,8 @@ def predict_images(host: Host, request: PredictionRequest) -> Iterator[Predictio
     """Write each case's label map (X, Y, Z), on the grid of its image, and say how far it is.
 
     ModelError where the model is not one of the spec's network or cannot predict a case, TooSlow
-    where it takes too long, DataError where an image cannot be used or has not its channels.
+    where it takes too long, DataError where an image cannot be used or has not its channels,
+    MemoryError and OSError where this machine is in trouble.
     """
     host.rehearse(request.spec)
     network = host.load(request.model, request.spec)
@@ -68,8 +69,10 @@ def _predict(
                 # The whole is told once it is written.
                 part_ppm = min(SCORE_ONE_PPM - 1, SCORE_ONE_PPM * predicted // labels.size)
                 yield PredictionAnswer(done=done, part_ppm=part_ppm)
-    except (ModelError, RuntimeError, ValueError, MemoryError) as error:
+    except (ModelError, ValueError) as error:
         raise ModelError(f"case {case.name}: {error}") from error
+    except (RuntimeError, MemoryError) as error:  # the former is torch's word for it
+        raise MemoryError(f"case {case.name}: {error}") from error
     written = nibabel.Nifti1Image(labels, affine)  # type: ignore[no-untyped-call]
     with atomic_file(request.out / f"{done}.nii.gz") as file:
         file.write(gzip.compress(written.to_bytes(), mtime=0))
@@ -102,8 +105,8 @@ def _answers(host: Host, request: PredictionRequest) -> Iterator[PredictionAnswe
         yield fault("model", error)
     except DataError as error:
         yield fault("local" if of_machine(error) else "data", error)
-    except MemoryError:
-        yield fault("local", MemoryError("this machine has not the memory for the image"))
+    except MemoryError as error:
+        yield fault("local", MemoryError(f"this machine has not the memory: {error}"))
     except (MachineFault, OSError) as error:
         yield fault("local", error)
 

@@ -90,7 +90,8 @@ class _Finding:
 def check_link(request: LinkRequest) -> LinkAnswer:
     """Whether the checkpoint is linked to the one before, and the last one's average the model.
 
-    MemoryError where this machine has not the memory, which is no fault of the checkpoint.
+    MemoryError, RuntimeError (torch's word for it) or OSError where this machine cannot read it or
+    has not the memory, which is no fault of the checkpoint.
     """
     link, spec = request.link, request.spec
     try:

@@ -170,7 +170,9 @@ class Snapshot(Record):
 
     ``milliseconds`` since training first began; ``checkpoint`` and ``model`` are file names in
     ``out``, the model's weights in ``dtype``; ``previous`` names the checkpoint before, None for
-    the first. Of the files only the last ``checkpoint`` is needed to go on.
+    the first. Of the files only the last ``checkpoint`` is needed to go on. ``validation_cases``:
+    of how many cases the Dice is the mean (0: was not noted). ``checkpoint_sha256``: of the
+    checkpoint as it was written, in hex (empty: was not noted).
     """
 
     step: Count
@@ -182,6 +184,8 @@ class Snapshot(Record):
     train_loss_ppm: Loss
     validation_dice_ppm: Ppm
     dtype: Precision = "float32"
+    validation_cases: Count = 0
+    checkpoint_sha256: str = ""
 
 
 class Finished(Record):

@@ -118,6 +118,13 @@ class RunFolder:
         """Append a snapshot whose files are complete."""
         self._append(SNAPSHOTS_FILE, snapshot.line(), sync=True)
 
+    def drop_last(self) -> list[Snapshot]:
+        """Take back the last snapshot, files and line; those before it."""
+        text = "".join(snapshot.line() + "\n" for snapshot in self.snapshots()[:-1])
+        with atomic_file(self.path / SNAPSHOTS_FILE) as file:
+            file.write(text.encode())
+        return self.snapshots()
+
     def note(self, progress: Progress, now_seconds: float) -> None:
         """Append a line of progress, unless the last is less than half a second old."""
         if now_seconds - self._last_progress >= _PROGRESS_SECONDS:

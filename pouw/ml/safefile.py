@@ -9,6 +9,7 @@ are read piece by piece to where they belong, and looked at while they are in th
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -68,6 +69,7 @@ def read_tensors(
     any length. Tensors named in ``into`` (float32, of those shapes) are filled and returned in
     place of new ones, also when a later value turns out to be wrong. ModelTooLarge past
     ``max_bytes``; ModelError for everything else that is wrong, a value that is not finite too.
+    OSError where this machine cannot read the file, which says nothing about what is in it.
     """
     into = into or {}
     with _opened(path, max_bytes) as (descriptor, size):
@@ -152,7 +154,9 @@ def _opened(path: Path, max_bytes: int) -> Iterator[tuple[int, int]]:
         # A FIFO in place of the file must not block, a link must not be followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ModelError(f"cannot open the model: {error.strerror}") from error
+        if error.errno != errno.ELOOP:
+            raise
+        raise ModelError("cannot open the model: it is a link") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -160,8 +164,6 @@ def _opened(path: Path, max_bytes: int) -> Iterator[tuple[int, int]]:
         if status.st_size > max_bytes:
             raise ModelTooLarge(f"the model has {status.st_size} bytes, at most {max_bytes}")
         yield descriptor, status.st_size
-    except OSError as error:
-        raise ModelError(f"cannot read the model: {error.strerror}") from error
     finally:
         os.close(descriptor)
 

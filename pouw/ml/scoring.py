@@ -76,8 +76,8 @@ class Scorer:
             outcome = _Outcome("model", str(error))
         except MachineFault as error:
             outcome = _Outcome("local", str(error))
-        except MemoryError:
-            outcome = _Outcome("local", "this machine has not the memory for the test set")
+        except MemoryError as error:
+            outcome = _Outcome("local", f"this machine has not the memory: {error}")
         except DataError as error:
             outcome = _Outcome("local" if of_machine(error) else "data", str(error))
         except _OutOfTime as error:
@@ -136,7 +136,11 @@ class Scorer:
     def _judge_case(
         self, network: nn.Module, name: str, request: ScoringRequest, bound: ScoreBound
     ) -> tuple[tuple[Counts, ...] | None, bool]:
-        """The counts of one case, None where it fails; False where the bound ended it early."""
+        """The counts of one case, None where it fails; False where the bound ended it early.
+
+        MemoryError where memory runs out: weights decide nothing about how much it takes, so that
+        says nothing about the model.
+        """
         test = self._tests.load(name, request.spec)
         bounds = self._host.bounded(name, test.image, request.spec)
         slabs = predict_stored(network, test.image, request.spec, test.shape)

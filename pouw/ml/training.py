@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pouw.errors import ConfigError, PouwError, ProcessError
+from pouw.errors import ConfigError, ModelError, PouwError, ProcessError
 from pouw.files import atomic_file
 from pouw.hashing import sha256
 from pouw.ml.autotune import tune
-from pouw.ml.checkpoint import CheckpointState
+from pouw.ml.checkpoint import CheckpointState, model_bytes
 from pouw.ml.device import (
     describe_device,
     describe_software,
@@ -47,7 +47,7 @@ from pouw.ml.requests import (
 )
 from pouw.ml.room import room_of
 from pouw.ml.runfolder import RunFolder
-from pouw.ml.validation import Window, validate
+from pouw.ml.validation import Validation, Window, validate
 from pouw.types import SCORE_ONE_PPM
 
 _LOSS_MEMORY = 0.95
@@ -137,17 +137,31 @@ class Training:
 
     def _resume(self) -> None:
         snapshots = self._folder.snapshots()
-        self._room = room_of(self.request.spec, self._learner.network)
+        while snapshots and not self._take_up(snapshots[-1]):
+            snapshots = self._folder.drop_last()
+        spec = self.request.spec
+        self._fits = model_bytes(self._learner.network) <= spec.caps.model_bytes
+        self._room = room_of(spec, self._learner.network)
         for snapshot in snapshots:
             self._room.add(snapshot.checkpoint_bytes)
         self._team.agree_on_text(snapshots[-1].checkpoint if snapshots else "")
-        if snapshots:
-            self._last = snapshots[-1]
-            checkpoint = self._folder.path / self._last.checkpoint
+
+    def _take_up(self, snapshot: Snapshot) -> bool:
+        """Go on from a snapshot, or say that its checkpoint is damaged, and change nothing."""
+        checkpoint = self._folder.path / snapshot.checkpoint
+        try:
+            digest = _verified(checkpoint, snapshot.checkpoint_sha256)
             state = self._learner.load(checkpoint)
-            self._step, self._loss = state.step, state.loss_ppm / SCORE_ONE_PPM
-            self._fraction_ppm = state.schedule_ppm[-1] if state.schedule_ppm else 0
-            self._last_sha256 = sha256(checkpoint.read_bytes()).hex()
+        except (ModelError, FileNotFoundError) as error:
+            print(
+                f"warning: {checkpoint.name} is damaged, training goes on from before it: {error}",
+                file=sys.stderr,
+            )
+            return False
+        self._last, self._last_sha256 = snapshot, digest
+        self._step, self._loss = state.step, state.loss_ppm / SCORE_ONE_PPM
+        self._fraction_ppm = state.schedule_ppm[-1] if state.schedule_ppm else 0
+        return True
 
     def _loop(self, feed: BatchFeed) -> EndReason:
         request = self.request
@@ -256,17 +270,19 @@ class Training:
         """Validate, write the files, then the line that vouches for them."""
         begun = now_ms()
         window = self._window(begun)
-        dice_ppm = self._validate(window) if validated else None
-        halved = dice_ppm is not None and halves_well(
+        found = self._validate(window) if validated else None
+        halved = found is not None and halves_well(
             self._learner.model, self._validation, self.request.spec, window
         )
-        if dice_ppm is None:
-            dice_ppm = self._last.validation_dice_ppm if self._last else 0
+        if found is None:
+            before = self._last
+            known = (before.validation_dice_ppm, before.validation_cases) if before else (0, 0)
+            found = Validation(*known)
         folder, validated_at, validated_ms = self._folder.path, now_ms(), self._elapsed_ms()
         model, checkpoint = (
             folder / f"{kind}-{self._step:08d}.safetensors" for kind in ("model", "checkpoint")
         )
-        dtype: Precision = "bfloat16" if halved else "float32"
+        dtype: Precision = "bfloat16" if halved or not self._fits else "float32"
         state = CheckpointState(
             step=self._step,
             loss_ppm=round(self._loss * SCORE_ONE_PPM),
@@ -283,8 +299,10 @@ class Training:
             checkpoint_bytes=checkpoint.stat().st_size,
             previous=state.previous or None,
             train_loss_ppm=state.loss_ppm,
-            validation_dice_ppm=dice_ppm,
+            validation_dice_ppm=found.dice_ppm,
             dtype=dtype,
+            validation_cases=found.cases,
+            checkpoint_sha256=digest.hex(),
         )
         self._folder.add(snapshot)
         self._room.add(snapshot.checkpoint_bytes)
@@ -302,7 +320,7 @@ class Training:
             clock_ms=now_ms,
         )
 
-    def _validate(self, window: Window) -> int | None:
+    def _validate(self, window: Window) -> Validation | None:
         """The validation Dice; one case at least, where the window has time for it."""
         return validate(self._learner.model, self._validation, self.request.spec, window)
 
@@ -356,6 +374,14 @@ def _awaited(argument: str) -> str:
             with atomic_file(request.out) as file:
                 file.write(tune(request, now_ms).line().encode() + b"\n")
     return ""
+
+
+def _verified(path: Path, written: str) -> str:
+    """The file's sha-256 in hex; ModelError where it is not ``written`` (empty: unknown)."""
+    digest = sha256(path.read_bytes()).hex()
+    if written not in ("", digest):
+        raise ModelError("it holds other bytes than were written")
+    return digest
 
 
 def _read(path: Path) -> bytes:

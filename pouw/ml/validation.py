@@ -36,13 +36,21 @@ class Window:
     clock_ms: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The mean Dice over the first ``cases`` validation cases."""
+
+    dice_ppm: int
+    cases: int
+
+
 def validate(
     network: nn.Module,
     cases: Sequence[ValidationCase],
     spec: TaskSpec,
     window: Window,
-) -> int | None:
-    """Mean Dice in ppm over the cases, in order, that the window leaves time for.
+) -> Validation | None:
+    """The mean Dice over the cases, in order, that the window leaves time for.
 
     None where it leaves none for the first. A case whose output is not finite scores 0.
     """
@@ -67,4 +75,4 @@ def validate(
                 counts.append(case_counts(labels, case.label, len(spec.labels)))
     finally:
         hook.remove()
-    return score_ppm(counts) if counts else None
+    return Validation(score_ppm(counts), len(counts)) if counts else None

@@ -32,13 +32,16 @@ def build_manifest(
         run = Run.parse((out / RUN_FILE).read_text())
     except FileNotFoundError as error:
         raise ProcessError(f"training left no record in {out}") from error
-    model = kept(private, out / snapshot.model)
+    model = kept(private, out / snapshot.model, snapshot)
     chain: list[Checkpoint] = []
+    entries = read_snapshots(out)
+    if snapshot not in entries:
+        raise ProcessError(f"training took the snapshot of step {snapshot.step} back")
     if spec.provenance.policy != "none":
-        for entry in read_snapshots(out):
+        for entry in entries:
             if entry.step > snapshot.step:
                 break
-            stored = kept(private, out / entry.checkpoint)
+            stored = kept(private, out / entry.checkpoint, entry)
             chain.append(
                 Checkpoint(
                     step=entry.step,

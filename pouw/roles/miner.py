@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pouw.errors import ConfigError
-from pouw.ml.requests import ScoringRequest, Snapshot
+from pouw.ml.requests import Snapshot
 from pouw.roles.base import Errands, Setup, Status
 from pouw.roles.clock import ClockWatch
 from pouw.roles.feed import Feed
 from pouw.roles.means import check_means
+from pouw.roles.measuring import Measuring
 from pouw.roles.outcome import tell_miner
 from pouw.roles.processes import ScoringProcess
 from pouw.roles.scorers import local_scoring
@@ -21,6 +22,7 @@ from pouw.roles.view import View, read_view
 from pouw.types import EntryState, RoundNumber, Task
 
 PATIENCE_SECONDS = 15
+LATE_SHARE = 3  # the last third of the reveal window is for revealing
 ROUND_GAS = 400_000  # of a few commitments and the reveal
 COLLAPSE_PPM = 100_000  # of validation Dice below the best: training went astray
 
@@ -92,20 +94,29 @@ def choose_snapshot(
     Training anneals, so the latest is the best (as nnU-Net takes its final checkpoint): a few
     validation cases cannot rank neighbours, they only tell one that collapsed. A commitment is
     overwritten once training has doubled since, and with the ``final`` snapshot. Where the earliest
-    commit wins (``first``), the one that first promises ``min_score`` is committed, for good.
+    commit wins (``first``), the one that first promises ``min_score`` is committed, for good; where
+    none does, the final one, since not revealing costs nothing.
     """
+    reached = 0 if committed is None else committed.step
     if first:
         good = [one for one in snapshots if one.validation_dice_ppm >= min_score]
-        return good[0] if good and committed is None else None
-    if not snapshots:
+        if good:
+            return good[0] if good[0].step > reached else None
+        if not final:
+            return None
+    best: dict[int, int] = {}
+    """Of what was validated on so many cases: fewer are no easier or harder, but others."""
+    for one in snapshots:
+        cases = one.validation_cases
+        best[cases] = max(one.validation_dice_ppm, best.get(cases, 0))
+    sound = [
+        one
+        for one in snapshots
+        if one.validation_dice_ppm >= best[one.validation_cases] - COLLAPSE_PPM
+    ]
+    if not sound or sound[-1].step <= reached:
         return None
-    sound = max(one.validation_dice_ppm for one in snapshots) - COLLAPSE_PPM
-    latest = [one for one in snapshots if one.validation_dice_ppm >= sound][-1]
-    if committed is None:
-        return latest
-    if latest.step == committed.step:
-        return None
-    return latest if final or latest.step >= 2 * committed.step else None
+    return sound[-1] if final or sound[-1].step >= 2 * reached else None
 
 
 class Miner:
@@ -124,6 +135,7 @@ class Miner:
             setup.home,
         )
         self._clock = ClockWatch(setup)
+        self._measuring = Measuring(setup, self._submissions, self._scoring)
         self._means_seen_in: RoundNumber | None = None
         self._look_at_means(owed_wei=0)
 
@@ -263,35 +275,17 @@ class Miner:
         self._trainer.data.keep_only({task.task_id for task in needed if task}, self._feed.over)
 
     def _measure(self, view: View, submission: Submission) -> None:
-        live, task = view.live, view.task
-        if live is None or task is None:
+        live, task, at = view.live, view.task, view.deadlines
+        if live is None or task is None or at is None:
             return
         key = self._feed.round(live.number).test_key
         if key is None:
             return
         self._scoring.warm()
         data = self._trainer.data.opened(task, "test", key)
-        if data is None:
+        model = self._submissions.model(live.number, submission)
+        if data is None or model is None:
             return
-        asked = f"round {live.number}"
-        if not self._scoring.busy:
-            self._scoring.ask(
-                ScoringRequest(
-                    id=asked,
-                    spec=self._trainer.data.spec(task),
-                    data=data,
-                    model=submission.model,
-                )
-            )
-            return
-        answer = self._scoring.answer()
-        if answer is None or answer.id != asked:  # of a round that ended before its answer came
-            return
-        if answer.score_ppm is None:
-            self._setup.warn(f"cannot score the own model: {answer.reason}: {answer.detail}")
-            if answer.reason not in ("caps", "model"):  # not the model's fault: ask again
-                return
-        self._scoring.end()  # likewise
-        score = answer.score_ppm or 0
-        self._submissions.record_score(live.number, score)
-        self._setup.info(f"measured Dice {score / 1e6:.4f} on the test set", score_ppm=score)
+        late = view.now >= at.t3 - view.parameters.reveal_window // LATE_SHARE
+        spec = self._trainer.data.spec(task)
+        self._measuring.measure(live.number, spec, data, model, late=late)

@@ -34,6 +34,7 @@ from pouw.ml.requests import (
 from pouw.ml.sandbox import blames_the_work, cause_of_death
 
 MODEL_SECONDS = 3_600.0
+WARNING = "warning: "
 _END_SECONDS = 5.0
 # glibc gives large pieces back to the system when they are freed, and a step of training takes the
 # same thousands of pages anew each time. These keep them, in large pages where the kernel has some.
@@ -65,6 +66,7 @@ class TrainingProcess:
         self._out: Path | None = None
         self._tuning: TuningRequest | None = None
         with log.open("ab") as errors:
+            self._told = errors.tell()
             self._child = subprocess.Popen(
                 [sys.executable, "-m", *_launcher(processes), "pouw.ml.training", "-"],
                 stdin=subprocess.PIPE,
@@ -84,11 +86,11 @@ class TrainingProcess:
             tell(self._child.stdin, f"tune {path}\n")
 
     def begin(self, request: TrainingRequest) -> None:
-        """Hand the request to the child, which is warm by now; one that ``out`` holds stays."""
-        path = request.out / "request.json"
-        if not path.exists():
+        """Hand the request to the child, which is warm by now; ``out`` keeps it."""
+        path, text = request.out / "request.json", request.line().encode() + b"\n"
+        if not path.exists() or path.read_bytes() != text:
             with atomic_file(path) as file:
-                file.write(request.line().encode() + b"\n")
+                file.write(text)
         self._out = request.out
         tell(self._child.stdin, f"train {path}\n")
 
@@ -111,6 +113,15 @@ class TrainingProcess:
     def alive(self) -> bool:
         """Whether the child runs."""
         return self._child.poll() is None
+
+    def warnings(self) -> list[str]:
+        """What the child warned of since the last call: lines that begin with "warning: "."""
+        with self._log.open("rb") as log:
+            log.seek(self._told)
+            whole, end, _ = log.read().rpartition(b"\n")
+        self._told += len(whole + end)
+        lines = whole.decode(errors="replace").splitlines()
+        return [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
 
     def failure(self) -> str | None:
         """What the child said before it ended other than in order."""

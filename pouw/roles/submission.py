@@ -45,12 +45,11 @@ REVEALS = "reveals"
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What one commitment binds: the manifest, its salt, and the model file it was made of."""
+    """What one commitment binds: the manifest, its salt, and the step it was trained to."""
 
     manifest_digest: bytes
     salt: bytes
     step: int
-    model: Path
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Submission:
@@ -59,7 +58,6 @@ class Submission:
             manifest_digest=bytes.fromhex(record["manifest"]),
             salt=bytes.fromhex(record["salt"]),
             step=record["step"],
-            model=Path(record["model"]),
         )
 
 
@@ -99,6 +97,18 @@ class Submissions:
         self._warn_of_stranger(number, entry)
         return Submission.of(included) if included else None
 
+    def model(self, number: RoundNumber, submission: Submission) -> Path | None:
+        """The committed model in a file; None while it is brought, which this call asks for.
+
+        From the private store, which verifies it: training may have gone on where it left the file.
+        """
+        digest = submission.manifest_digest
+        path = self._private(number).directory / "committed" / f"{digest.hex()}.model"
+        if not path.exists():
+            name = f"bring the model of round {number}"
+            self._errands.prepare(name, lambda: self._bring(number, digest, path))
+        return path if path.exists() else None
+
     def keep(self, number: RoundNumber, spec: TaskSpec, snapshots: list[Snapshot]) -> None:
         """Take the checkpoints to the private store, so that a commitment has not to wait."""
         out = folder_of(self._setup.home, number)
@@ -109,9 +119,15 @@ class Submissions:
         )
 
     def thin_out(self, number: RoundNumber, task: Task, snapshots: list[Snapshot]) -> None:
-        """Delete the models that were not committed and never will be."""
-        committed = {Submission.of(record).model for record in self._records(number)}
-        delete_models(folder_of(self._setup.home, number), outdone(snapshots, task), committed)
+        """Delete the models that were not committed and never will be.
+
+        The last snapshot may turn out damaged and be taken back: it outdoes none yet.
+        """
+        committed = {Submission.of(record).step for record in self._records(number)}
+        delete_models(
+            folder_of(self._setup.home, number),
+            [one for one in outdone(snapshots[:-1], task) if one.step not in committed],
+        )
 
     def commit(
         self, number: RoundNumber, task: Task, spec: TaskSpec, out: Path, snapshot: Snapshot
@@ -180,12 +196,7 @@ class Submissions:
         value = commitment_of(
             arena.chain_id, arena.address, number, self._address, digest, bytes.fromhex(salt)
         )
-        record = {
-            "manifest": digest.hex(),
-            "salt": salt,
-            "step": snapshot.step,
-            "model": str(out / snapshot.model),
-        }
+        record = {"manifest": digest.hex(), "salt": salt, "step": snapshot.step}
         key = _key(number, value[:22])
         journal.put(_COMMITMENTS, key, record)
         receipt = arena.commit(number, value)
@@ -196,6 +207,11 @@ class Submissions:
             round=number,
             step=snapshot.step,
         )
+
+    def _bring(self, number: RoundNumber, manifest_digest: bytes, path: Path) -> None:
+        private = self._private(number)
+        model = fetch_manifest(private, manifest_digest).model
+        private.get_file(model.cid, path, model.bytes)
 
     def _reveal(
         self, number: RoundNumber, spec: TaskSpec, submission: Submission, claim_ppm: int

@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pouw.errors import ModelError
 from pouw.hashing import round_seed
+from pouw.ml.arguments import check_trainable
 from pouw.ml.planning import block_seconds, insurance_seconds, last_call_seconds
 from pouw.ml.requests import (
     ENGINE_FILE,
@@ -17,6 +19,8 @@ from pouw.ml.requests import (
     TrainingRequest,
     TuningRequest,
 )
+from pouw.parallel import usable_memory_bytes
+from pouw.roles.backoff import Backoff
 from pouw.roles.base import Errands, Setup
 from pouw.roles.processes import (
     TrainingProcess,
@@ -76,6 +80,8 @@ class Trainer:
         self._address: Address = setup.arena.sender.address
         self._process: TrainingProcess | None = None
         self._for: TaskKey | None = None
+        self._trouble = Backoff()
+        self._trainable: dict[TaskKey, bool] = {}
         self._trials: Counter[TaskKey] = Counter()
         self._block_seconds: float | None = None
 
@@ -91,10 +97,13 @@ class Trainer:
         """Fetch the sealed archives and warm up training before the key is out, at ``opens``."""
         self.data.fetch(task)
         self._learn_block_time()
+        if self._in_vain(task):
+            return
         process = self._warm(task)
         spec = self.data.known_spec(task)
         # Late, only the first engine would be tried, while Phase 1 may have begun.
-        if self._options.trial and spec is not None and time.time() < opens:
+        in_time = self._options.trial and time.time() < opens
+        if in_time and spec is not None and process is not None:
             tuned = self._tuned(task)
             often = self._trials[_key(task)] == _MOST_TRIALS
             if not (tuned.exists() or process.tuning or often):
@@ -120,17 +129,19 @@ class Trainer:
             self.data.fetch(task)  # it may have finished before a restart
             return
         self._learn_block_time()
+        if self._in_vain(task):
+            return
         process = self._warm(task)
         data = self.data.opened(task, "train", data_key)
         if data is not None:
             self.data.fetch(task)  # the test set's archive, if it is not here yet
-        if data is not None and not process.begun:
+        if data is not None and process is not None and not process.begun:
             process.begin(self._request(live.number, task, at, view, data_key, data))
 
     def ended(self, view: View) -> bool:
         """Whether the latest snapshot is to be committed, however little it has trained since.
 
-        It is the last of the live round's training, or the one that insures it.
+        It is the last of the live round's training, or the one that insures it, or time runs out.
         """
         live, at = view.live, view.deadlines
         if live is None or at is None:
@@ -139,9 +150,13 @@ class Trainer:
         finished, run, snapshots = read_finished(out), read_run(out), read_snapshots(out)
         if finished is not None and finished.reason != "terminated":
             return True
-        insured = at.t1 - self._last_call(at) - self._insurance()
+        last_call, insurance = at.t1 - self._last_call(at), self._insurance()
+        insured = last_call - insurance
+        # Halfway: the snapshot that insures the last one is here by now, unless training died.
+        if view.now >= last_call - insurance / 2:
+            return True
         if run is None or not snapshots:
-            return view.now >= at.t1 - self._last_call(at)
+            return False
         taken_ms = run.started_at_ms + snapshots[-1].milliseconds
         return taken_ms / 1000 + view.behind >= insured
 
@@ -197,15 +212,35 @@ class Trainer:
             self._process.end()
         self._process = self._for = None
 
-    def _warm(self, task: Task) -> TrainingProcess:
+    def _in_vain(self, task: Task) -> bool:
+        """Whether no training of the task, here, can come to a model that counts; says so once."""
+        key, spec = _key(task), self.data.known_spec(task)
+        if spec is None:
+            return False
+        if key not in self._trainable:
+            self._trainable[key] = True
+            try:
+                check_trainable(spec, usable_memory_bytes())
+            except ModelError as error:
+                self._trainable[key] = False
+                self._setup.warn(f"does not train task {task.task_id}: {error}")
+        return not self._trainable[key]
+
+    def _warm(self, task: Task) -> TrainingProcess | None:
+        """The process for this task; None for a while after it failed."""
         if self._for not in (None, _key(task)):
             self.end()
-        if self._process is not None and not self._process.alive:
+            self._trouble = Backoff()
+        if self._process is not None:
+            for text in self._process.warnings():
+                self._setup.warn(text)
             failure = self._process.failure()
             if failure:
                 self._setup.warn(failure)
-            self.end()
-        if self._process is None:
+                self._trouble.fail()
+            if not self._process.alive:
+                self.end()
+        if self._process is None and self._trouble.over:
             self._process = TrainingProcess(
                 self._setup.home / "training.log", self._options.threads, self._options.processes
             )
@@ -221,11 +256,15 @@ class Trainer:
         data_key: bytes,
         data: Path,
     ) -> TrainingRequest:
-        """The request of a round: written once, so that a restart asks for the same."""
+        """The request of a round: written once, so that a restart asks for the same.
+
+        Its folders are those of now: the home may have been moved, or be named from elsewhere.
+        """
         out, options = self.out(number), self._options
         saved = out / "request.json"
         if saved.exists():
-            return TrainingRequest.parse(saved.read_text())
+            kept = TrainingRequest.parse(saved.read_text())
+            return kept.model_copy(update={"data": data, "out": out})
         stop = at.t1 - self._last_call(at)
         tuned = read_tuned(self._tuned(task)) if options.trial else None
         if options.training_seconds is not None:

@@ -223,10 +223,15 @@ def test_load_model__pickle_or_nothing__refused_unopened(tmp_path: Path) -> None
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(bomb)
     os.mkfifo(tmp_path / "pipe")
-    for name in ("model.pt", "empty", "folder", "link", "pipe", "absent"):
+    for name in ("model.pt", "empty", "folder", "link", "pipe"):
         with pytest.raises(ModelError):
             load(tmp_path / name)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_load_model__not_there__is_no_fault_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "absent")
 
 
 def step(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:

@@ -254,6 +254,20 @@ def test_examine__no_provenance_asked_for__the_model_alone_is_kept(world: World)
     assert world.own.pins() == {manifest.model.cid, raw_cid(manifest.digest())}
 
 
+def test_examine__this_machine_out_of_memory_again_and_again__finds_nothing(world: World) -> None:
+    """A system without memory left ends the process that checks by SIGKILL."""
+    event = world.serve(world.trained.manifest)
+    replayer = world.checkpoints._replayer
+    for _ in range(3):
+        replayer.warm()
+        assert replayer._child is not None
+        replayer._child.kill()
+        world.errands._not_before.clear()
+        assert world.examine(event) is None
+    world.errands._not_before.clear()
+    assert world.examine(event) == ""
+
+
 def test_drop__copycat_of_the_same_manifest__what_is_not_his_stays(world: World) -> None:
     event = world.serve(world.trained.manifest)
     copycat = msgspec.structs.replace(event, miner=Address("0x" + "1" * 40))

@@ -12,7 +12,7 @@ from tiny_task import tiny_request, tiny_spec, write_tiny_set
 
 from pouw.documents import Argument, Caps, Network
 from pouw.errors import ModelError, ModelTooLarge
-from pouw.ml.arguments import activation_bound, check, check_caps, check_patch
+from pouw.ml.arguments import activation_bound, check, check_caps, check_patch, check_trainable
 from pouw.ml.checkpoint import floating_state, load_model, save_model
 from pouw.ml.networks import activation_bytes, build, names, parameter_count
 from pouw.ml.training import Training
@@ -331,6 +331,19 @@ def test_check_caps__of_a_network_past_its_own_caps__names_the_cap(cap: str, mes
     check_caps(unet(), 1, 3, (16, 16), caps)
     with pytest.raises(ModelTooLarge, match=message):
         check_caps(unet(), 1, 3, (16, 16), caps.model_copy(update={cap: getattr(caps, cap) - 1}))
+
+
+def test_check_trainable__memory_or_caps_a_byte_short__says_which() -> None:
+    size = check(tiny_spec().network, 3).parameters(1, 3)
+    caps = Caps(parameters=size, model_bytes=2 * size, activation_bytes=1)
+    memory = 16 * size  # weights, their average and two moments
+    check_trainable(tiny_spec(caps=caps), memory)
+    with pytest.raises(ModelTooLarge, match="this machine has"):
+        check_trainable(tiny_spec(caps=caps), memory - 1)
+    for cap in ("parameters", "model_bytes"):
+        short = caps.model_copy(update={cap: getattr(caps, cap) - 1})
+        with pytest.raises(ModelTooLarge, match="the task allows"):
+            check_trainable(tiny_spec(caps=short), memory)
 
 
 def test_publishers_modules__start_without_torch() -> None:

@@ -276,6 +276,13 @@ def test_link__values_that_are_not_finite__fault(honest: Chain, tmp_path: Path) 
     assert "not finite" in fault
 
 
+def test_link__this_machine_cannot_read_it__is_its_own_fault(honest: Chain, tmp_path: Path) -> None:
+    request = honest.link(1)
+    link = request.link.model_copy(update={"path": tmp_path / "absent"})
+    with pytest.raises(FileNotFoundError):
+        check_link(request.model_copy(update={"link": link}))
+
+
 def test_link__not_the_steps_of_the_manifest__fault(honest: Chain) -> None:
     request = honest.link(1)
     for change in ({"begin_step": 0}, {"step": 2 * EVERY + 1}, {"begin_step": 2 * EVERY}):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 import torch
 from tiny_task import tiny_request, tiny_spec, write_tiny_set
 
-from pouw.documents import TaskSpec
+from pouw.documents import Caps, TaskSpec
 from pouw.ml.bound import in_hash_order
 from pouw.ml.checkpoint import save_model
 from pouw.ml.dice import case_dice, score_ppm
 from pouw.ml.host import fast_layout
 from pouw.ml.networks import activation_bytes, build
 from pouw.ml.requests import ScoringAnswer, ScoringRequest, Share
+from pouw.ml.sandbox import _private_bytes
 from pouw.ml.scoring import Scorer, serve
 from pouw.ml.training import Training
 
@@ -49,7 +51,7 @@ def request(data: Path, model: Path | None, **changes: object) -> ScoringRequest
 
 def untrained(path: Path, scale: float = 1.0, spec: TaskSpec = SPEC) -> Path:
     torch.manual_seed(1)
-    network = build(spec.network, 1, 3, parameters_cap=100_000)
+    network = build(spec.network, 1, 3, parameters_cap=spec.caps.parameters)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(scale)
@@ -171,17 +173,68 @@ def test_answer__share__counts_its_cases_and_is_bound_by_what_others_counted(
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "model"), (b"\xff" * 64, "model"), (bytes(2 << 20), "caps"), (None, "model")],
+    [(b"", "model"), (b"\xff" * 64, "model"), (bytes(2 << 20), "caps")],
 )
 def test_answer__hostile_file__has_the_reason(
-    data: Path, scorer: Scorer, tmp_path: Path, content: bytes | None, reason: str
+    data: Path, scorer: Scorer, tmp_path: Path, content: bytes, reason: str
 ) -> None:
     path = tmp_path / "m.safetensors"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     answer = scorer.answer(request(data, path))
     assert (answer.reason, answer.score_ppm, answer.cases) == (reason, None, ())
     assert answer.detail
+
+
+def test_answer__model_is_not_there_or_cannot_be_opened__concludes_nothing(
+    data: Path, model: Path, scorer: Scorer, tmp_path: Path
+) -> None:
+    absent = scorer.answer(request(data, tmp_path / "absent"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        too_many = scorer.answer(request(data, model))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for answer in (absent, too_many):
+        assert (answer.reason, answer.score_ppm, answer.cases) == ("local", None, ())
+    assert "Too many open files" in too_many.detail
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds private memory")
+@pytest.mark.parametrize(
+    ("channels", "patch", "doing"),
+    [((8, 1024, 1024), (16, 16), "loading"), ((8, 16), (1024, 1024), "case test")],
+    ids=["loading", "predicting"],
+)
+def test_answer__machine_short_of_memory_for_a_moment__concludes_nothing(
+    data: Path,
+    scorer: Scorer,
+    tmp_path: Path,
+    channels: tuple[int, ...],
+    patch: tuple[int, ...],
+    doing: str,
+) -> None:
+    strides = (2,) * (len(channels) - 1)
+    arguments = {**SPEC.network.arguments, "channels": channels, "strides": strides}
+    spec = tiny_spec(
+        network=SPEC.network.model_copy(update={"arguments": arguments}),
+        inference=SPEC.inference.model_copy(update={"patch": patch}),
+        caps=Caps(model_bytes=1 << 28, parameters=1 << 26, activation_bytes=1 << 30),
+    )
+    asked = request(data, untrained(tmp_path / "m.safetensors", spec=spec), spec=spec)
+    before = scorer.answer(asked)
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    private = _private_bytes()
+    assert private is not None
+    resource.setrlimit(resource.RLIMIT_DATA, (private + (1 << 18), limits[1]))
+    try:
+        short = scorer.answer(asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
+    assert (short.reason, short.score_ppm, short.cases) == ("local", None, ())
+    assert doing in short.detail
+    after = scorer.answer(asked)
+    assert (after.reason, after.cases) == ("score", before.cases)
 
 
 ONE_LABEL_A_GROUP = {

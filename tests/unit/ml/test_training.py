@@ -14,10 +14,12 @@ import pytest
 import torch
 from tiny_task import SEED, tiny_request, tiny_spec, write_tiny_set
 
+from pouw.documents import Provenance
 from pouw.errors import ConfigError, ModelError, ProcessError
 from pouw.hashing import sha256
 from pouw.ml.augment import shaded
 from pouw.ml.learner import learning_rate
+from pouw.ml.networks import build, parameter_count
 from pouw.ml.requests import (
     Engine,
     Finished,
@@ -140,9 +142,23 @@ def test_training__tiny_set__learns_it(data: Path, tmp_path: Path, spatial_dims:
     (last,) = snapshots(tmp_path)
     assert last.step == 60
     assert last.validation_dice_ppm > 600_000
+    assert last.validation_cases == 1
     assert (tmp_path / last.model).stat().st_size < (tmp_path / last.checkpoint).stat().st_size
     progress = (tmp_path / "progress.jsonl").read_bytes().splitlines()
     assert Progress.parse(progress[0]).step == 1
+
+
+def test_training__network_in_float32_passes_the_caps__its_model_is_halved(
+    data: Path, tmp_path: Path
+) -> None:
+    network = build(tiny_spec().network, 1, 3, parameters_cap=100_000)
+    caps = tiny_spec().caps.model_copy(update={"model_bytes": 3 * parameter_count(network) + 2048})
+    # Where the clock does not ask for it a checkpoint is not validated, and float32 otherwise.
+    policy = Provenance(policy="replay", segment_steps=1, segments=1)
+    train(tiny_request(data, tmp_path, spec=tiny_spec(caps=caps, provenance=policy), max_steps=2))
+    for one in snapshots(tmp_path):
+        assert (tmp_path / one.model).stat().st_size <= caps.model_bytes
+        assert one.dtype == "bfloat16"
 
 
 def test_training__same_request_twice__same_bytes(data: Path, tmp_path: Path) -> None:
@@ -248,6 +264,21 @@ def test_training__sigterm__snapshots_and_ends_then_goes_on(data: Path, tmp_path
     again = request.model_copy(update={"stop_at_ms": int(time.time() * 1000) + 4_000})
     assert train(again).step > ended.step
     assert snapshots(tmp_path / "out")[1].previous == snapshots(tmp_path / "out")[0].checkpoint
+
+
+def test_training__snapshot_of_an_older_release__goes_on_from_it(
+    data: Path, tmp_path: Path
+) -> None:
+    request = tiny_request(data, tmp_path)
+    left = iter([False] * 5)
+    assert Training(request, lambda: next(left, True)).run().reason == "terminated"
+    lines = tmp_path / "snapshots.jsonl"
+    older = json.loads(lines.read_text())
+    del older["validation_cases"]
+    lines.write_text(json.dumps(older, separators=(",", ":")) + "\n")
+    assert train(request).reason == "max-steps"
+    first, last = snapshots(tmp_path)
+    assert (first.validation_cases, last.previous) == (0, first.checkpoint)
 
 
 def test_training__parent_gone__ends_with_a_snapshot(data: Path, tmp_path: Path) -> None:

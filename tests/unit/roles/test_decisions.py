@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -77,12 +76,12 @@ ROUND = Round(
     header=ZERO_WORD,
 )
 MINE = frozenset({TaskId(1)})
-SUBMISSION = Submission(ZERO_WORD, ZERO_WORD, 10, Path("model"))
+SUBMISSION = Submission(ZERO_WORD, ZERO_WORD, 10)
 NOTHING = miner.Progress(None, None, None, (), 0)
 WON = Judgement(Verdict.WINNER, Address("0x" + "22" * 20), (), (), "")
 
 
-def live(now: int, *, opened: bool = False, confirmed: int | None = None) -> View:
+def live(now: int, *, opened: bool = False, confirmed: int | None = None, t0: int = T0) -> View:
     """A view with round 1 live at ``now``."""
     return View(
         now=now,
@@ -91,7 +90,7 @@ def live(now: int, *, opened: bool = False, confirmed: int | None = None) -> Vie
         parameters=PARAMETERS,
         state=ArenaState(1, 1, TaskId(0), 0, True),
         selected=None,
-        round=replace(ROUND, opened=opened),
+        round=replace(ROUND, opened=opened, t0=t0),
         task=TASK,
     )
 
@@ -110,16 +109,19 @@ def selected(now: int, at: int, *, confirmed: int | None = None) -> View:
     )
 
 
-def snapshot(step: int, dice_ppm: int) -> Snapshot:
+def snapshot(
+    step: int, dice_ppm: int, *, cases: int = 0, milliseconds: int | None = None
+) -> Snapshot:
     return Snapshot(
         step=step,
-        milliseconds=step,
+        milliseconds=step if milliseconds is None else milliseconds,
         model=f"model-{step}",
         checkpoint=f"checkpoint-{step}",
         checkpoint_bytes=1,
         previous=None,
         train_loss_ppm=0,
         validation_dice_ppm=dice_ppm,
+        validation_cases=cases,
     )
 
 
@@ -253,6 +255,44 @@ def test_choose_snapshot__first_wins__commits_once_to_what_promises_the_minimum(
         miner.choose_snapshot(snapshots, SUBMISSION, first=True, min_score=500_000, final=True)
         is None
     )
+
+
+def choose_first(
+    snapshots: list[Snapshot], committed: Submission | None = None, *, final: bool = False
+) -> Snapshot | None:
+    return miner.choose_snapshot(snapshots, committed, first=True, min_score=800_000, final=final)
+
+
+@pytest.mark.parametrize("dice_ppm", [799_900, 0], ids=["just below", "never validated"])
+def test_choose_snapshot__first_wins_and_none_promises_the_minimum__takes_the_latest_at_the_end(
+    dice_ppm: int,
+) -> None:
+    snapshots = [snapshot(10, 0), snapshot(90, dice_ppm)]
+    assert choose_first(snapshots) is None
+    assert choose_first(snapshots, final=True) == snapshots[1]
+
+
+def test_choose_snapshot__first_wins_and_what_is_committed_promised_nothing__is_overwritten() -> (
+    None
+):
+    snapshots = [snapshot(10, 700_000), snapshot(20, 790_000)]
+    assert choose_first(snapshots, SUBMISSION) is None
+    assert choose_first(snapshots, SUBMISSION, final=True) == snapshots[1]
+    good = [*snapshots, snapshot(30, 800_000), snapshot(40, 900_000)]
+    assert choose_first(good, SUBMISSION) == good[2]
+    assert choose_first(good, replace(SUBMISSION, step=30), final=True) is None
+
+
+def test_choose_snapshot__training_fell_back__what_trained_longer_stays() -> None:
+    assert choose([snapshot(4, 0), snapshot(9, 0)], SUBMISSION, final=True) is None
+
+
+def test_choose_snapshot__validated_on_other_numbers_of_cases__only_like_with_like() -> None:
+    """One model has 0.964 on its first validation case and 0.679 on both."""
+    early, late = snapshot(100, 964_000, cases=1), snapshot(9_000, 679_000, cases=2)
+    assert choose([early, late]) == late
+    collapsed = snapshot(9_500, 500_000, cases=2)
+    assert choose([early, late, collapsed]) == late
 
 
 def test_oracle__outcome_known__reports_only_once_t3_is_confirmed() -> None:

@@ -47,21 +47,43 @@ def blocks(machine: Machine) -> set[str]:
     return {path.name for path in machine.out.glob("content/blocks/*/*")}
 
 
-def test_miner__checkpoint_is_in_the_private_store__its_file_stays_only_while_it_is_the_last(
+def test_miner__checkpoint_is_in_the_private_store__its_file_stays_while_it_is_one_of_the_last_two(
     machine: Machine,
 ) -> None:
     machine.train(100)
     machine.run_once()
     assert "checkpoint-00000100" in machine.files()
     first = cid_of_bytes((machine.out / "checkpoint-00000100.safetensors").read_bytes())
-    machine.train(101, dice_ppm=1)
-    machine.run_once()
+    for step in (101, 102):
+        machine.train(step, dice_ppm=1)
+        machine.run_once()
     assert "checkpoint-00000100" not in machine.files()
-    assert "checkpoint-00000101" in machine.files()
+    assert {"checkpoint-00000101", "checkpoint-00000102"} < machine.files()
     assert machine.private.has(first)
 
 
-def test_miner__task_asks_for_no_provenance__keeps_one_checkpoint_and_no_copy(
+def test_miner__training_took_a_damaged_snapshot_back__believes_nothing_noted_of_its_files(
+    machine: Machine,
+) -> None:
+    for step in (100, 200):
+        machine.train(step)
+        machine.run_once()
+    before = machine.manifest()
+    assert [one.step for one in machine.folder.drop_last()] == [100]
+    assert machine.run_once() == "train"
+    again = machine.train(200, dice_ppm=910_000)
+    (machine.out / again.model).write_bytes(b"another model")
+    (machine.out / again.checkpoint).write_bytes(b"another checkpoint")
+    machine.train(400)
+    machine.run_once()
+    assert machine.committed_step() == 400
+    first, second, _ = machine.manifest().checkpoints
+    assert first == before.checkpoints[0]
+    assert second.cid == cid_of_bytes(b"another checkpoint")
+    assert machine.private.has(before.model.cid)
+
+
+def test_miner__task_asks_for_no_provenance__keeps_two_checkpoints_and_no_copy(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     world = World(endpoint, tmp_path, tiny_spec(provenance=Provenance(policy="none")))
@@ -71,7 +93,9 @@ def test_miner__task_asks_for_no_provenance__keeps_one_checkpoint_and_no_copy(
         machine.train(step)
     for _ in range(2):
         machine.run_once()
-    assert machine.files() == {"checkpoint-00000300", "model-00000300"}
+    assert machine.files() == {
+        f"{kind}-00000{step}" for kind in ("checkpoint", "model") for step in (200, 300)
+    }
     assert len(blocks(machine)) == len({"model", "manifest"})
     machine.close()
 
@@ -87,7 +111,7 @@ def test_miner__snapshot_is_outdone_and_was_not_committed__its_model_is_deleted(
     for _ in range(2):
         machine.run_once()
     assert machine.committed_step() == 120
-    assert machine.files() - {"checkpoint-00000130"} == {
+    assert machine.files() - {"checkpoint-00000120", "checkpoint-00000130"} == {
         "model-00000100",
         "model-00000120",
         "model-00000130",
@@ -97,14 +121,21 @@ def test_miner__snapshot_is_outdone_and_was_not_committed__its_model_is_deleted(
 DICE = some.integers(0, 10).map(lambda tenths: tenths * 100_000)
 
 
-@given(some.lists(DICE, min_size=1, max_size=12), DICE, some.integers(1, 12), some.booleans())
+VALIDATIONS = some.tuples(DICE, some.integers(0, 2))
+
+
+@given(
+    some.lists(VALIDATIONS, min_size=1, max_size=12), DICE, some.integers(1, 12), some.booleans()
+)
 def test_choose_snapshot__whatever_comes_later__takes_none_that_was_outdone(
-    dices: list[int], min_score: int, then: int, first: bool
+    found: list[tuple[int, int]], min_score: int, then: int, first: bool
 ) -> None:
-    snapshots = [snapshot(step, dice) for step, dice in enumerate(dices, start=1)]
+    snapshots = [
+        snapshot(step, dice, cases=cases) for step, (dice, cases) in enumerate(found, start=1)
+    ]
     deleted = outdone(snapshots[:then], replace(TASK, first=first, min_score=min_score))
     for committed in (None, *snapshots[:then]):
-        last = committed and Submission(b"", b"", committed.step, Path())
+        last = committed and Submission(b"", b"", committed.step)
         chosen = choose_snapshot(snapshots, last, first=first, min_score=min_score, final=True)
         assert chosen not in deleted
 

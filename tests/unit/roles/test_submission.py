@@ -144,7 +144,7 @@ def test_miner__has_to_reveal_and_a_bond_lies_in_a_closed_round__takes_it_out_be
     store.put_bytes(spec.encode())
     with Journal(tmp_path / "journal.sqlite") as journal:
         setup = Setup(arena, store, tmp_path, journal, 1, 0, print)
-        record = {"manifest": (b"m" * 32).hex(), "salt": SALT.hex(), "step": 1, "model": "m"}
+        record = {"manifest": (b"m" * 32).hex(), "salt": SALT.hex(), "step": 1}
         journal.put("commitments", f"{NEXT}/{commitment[:22].hex()}", record)
         journal.put("scores", str(NEXT), 900_000)
         journal.put(REVEALS, str(ROUND), False)

@@ -70,6 +70,7 @@ ROUND = Round(
     evidence_digest=ZERO_WORD,
     header=ZERO_WORD,
 )
+NOTHING: Any = None  # what was asked for once has its own deadlines
 QUIET_CHAIN: Any = SimpleNamespace(  # of one block
     sender=SimpleNamespace(address=ZERO_ADDRESS),
     endpoint=SimpleNamespace(block_number=lambda: 0, timestamp=lambda number: 0),
@@ -201,6 +202,81 @@ def test_train__started_in_phase_1__keeps_back_the_time_between_blocks_of_this_c
     saved = (trainer.out(live.number) / "request.json").read_text()
     t1 = now + PARAMETERS.phase1
     assert TrainingRequest.parse(saved).stop_at_ms <= (t1 - minute) * 1000
+
+
+def test_prefetch__no_model_of_the_network_is_within_the_caps__says_so_once_and_trains_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    caps = SPEC.caps.model_copy(update={"model_bytes": 1_000})
+    store = LocalStore(bench.home / "store")
+    archive = Archive(cid=store.put_bytes(b"sealed"), bytes=len(b"sealed"), cases=1)
+    spec = tiny_spec(caps=caps, train=archive, test=archive)
+    store.put_bytes(spec.encode())
+    trainer, task = bench.trainer(), replace(TASK, spec_digest=spec.digest())
+    for _ in range(3):
+        trainer.prefetch(task, opens=2_000_000_000)
+    assert trainer._process is None
+    (warning,) = bench.warnings
+    assert "models of 1000 bytes" in warning
+
+
+def test_prefetch__process_fails_whenever_it_is_started__is_started_ever_more_rarely(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = bench.home / "child"
+    child.write_text("#!/bin/sh\necho 'warning: a checkpoint is damaged' >&2\nexit 1\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    trainer, until = bench.trainer(), time.monotonic() + 2.5
+    while time.monotonic() < until:
+        trainer.prefetch(TASK, opens=2_000_000_000)
+        time.sleep(0.02)
+    failures = [line for line in bench.warnings if line.startswith("training ended")]
+    assert len(failures) == 2  # at once and a second later, the third would be two after that
+    assert bench.warnings.count("a checkpoint is damaged") == len(failures)
+
+
+def test_ended__training_died_for_good__its_last_snapshot_is_due_before_time_runs_out(
+    bench: Bench,
+) -> None:
+    trainer = bench.trainer()
+    trainer._block_seconds = 12.0
+    out, t1 = trainer.out(RoundNumber(1)), int(time.time())
+    folder = RunFolder(out)
+    folder.begin(
+        tiny_request(bench.home / "data", out),
+        Engine(device="cpu"),
+        (t1 - DECIDED.phase1) * 1000,
+        "software",
+        "device",
+    )
+    for step, seconds in ((1_000, 300), (1_900, 500)):
+        folder.add(snapshot(step, 900_000, milliseconds=seconds * 1000))
+
+    def ended(seconds_left: int) -> bool:
+        return trainer.ended(view_of(t1 - seconds_left, t0=t1 - DECIDED.phase1))
+
+    assert not ended(60)  # the snapshot that insures the last one may still come
+    assert ended(30)
+    assert ended(5)
+
+
+def test_begin__home_was_moved__trains_on_in_its_folders_of_now(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    trainer = bench.trainer()
+    out, data = trainer.out(RoundNumber(1)), bench.home / "tasks" / "7" / "train"
+    before = tiny_request(Path("home/tasks/7/train"), Path("home/rounds/1"))
+    out.mkdir(parents=True)
+    (out / "request.json").write_text(before.line())
+    now = trainer._request(RoundNumber(1), TASK, NOTHING, NOTHING, b"", data)
+    assert now == before.model_copy(update={"out": out, "data": data})
+    process = TrainingProcess(bench.home / "log", 1)
+    process.begin(now)
+    process.end()
+    assert TrainingRequest.parse((out / "request.json").read_text()) == now
 
 
 def test_begin__request_is_there__is_not_written_again(
