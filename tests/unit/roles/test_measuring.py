@@ -149,7 +149,7 @@ def test_measure__scoring_dies_again_and_again__is_asked_for_until_it_answers(
     world: World,
 ) -> None:
     miner, killed = world.commit(), list[int]()
-    scoring = miner._scoring
+    (scoring,) = miner._scoring.seats
     assert isinstance(scoring, ScoringProcess)
 
     def measured() -> bool:
