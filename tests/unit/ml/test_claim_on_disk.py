@@ -24,6 +24,7 @@ from pouw.roles.base import Errands, Setup
 from pouw.roles.candidates import Candidates
 from pouw.roles.keeping import Keeper
 from pouw.roles.manifests import build_manifest
+from pouw.roles.patience import Patience
 from pouw.roles.processes import read_snapshots
 from pouw.roles.provenance import Provenance as Checkpoints
 from pouw.storage.gateway import GatewayStore
@@ -124,6 +125,7 @@ class World:
             self.checkpoints,
             DATA_KEY,
             Keeper(self.setup, self.errands),
+            Patience(now=0, late=100, last_look=0, asked_by=0, archives_by=0),
         )
 
     def examine(self, event: Revealed) -> Judged | str | None:

@@ -261,7 +261,7 @@ def test_training__sigterm__snapshots_and_ends_then_goes_on(data: Path, tmp_path
     assert ended.reason == "terminated"
     assert snapshots(tmp_path / "out")[-1].step == ended.step > 0
 
-    again = request.model_copy(update={"stop_at_ms": int(time.time() * 1000) + 4_000})
+    again = request.model_copy(update={"stop_at_ms": int(time.time() * 1000) + 8_000})
     assert train(again).step > ended.step
     assert snapshots(tmp_path / "out")[1].previous == snapshots(tmp_path / "out")[0].checkpoint
 
