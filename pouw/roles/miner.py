@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pouw.errors import ConfigError
@@ -24,6 +25,7 @@ from pouw.types import EntryState, RoundNumber, Task
 PATIENCE_SECONDS = 15
 LATE_SHARE = 3  # the last third of the reveal window is for revealing
 ROUND_GAS = 400_000  # of a few commitments and the reveal
+_GPU = Path("/dev/nvidiactl")  # importing torch to ask takes seconds
 COLLAPSE_PPM = 100_000  # of validation Dice below the best: training went astray
 
 __all__ = ["Miner", "MinerOptions", "Progress", "Step", "choose_snapshot", "decide"]
@@ -119,6 +121,12 @@ def choose_snapshot(
     return sound[-1] if final or sound[-1].step >= 2 * reached else None
 
 
+def _measuring_processes(options: MinerOptions) -> int:
+    """As many as train on processors; a GPU is one device, however many cores feed it."""
+    on_gpu = options.device == "cuda" or (options.device == "auto" and _GPU.exists())
+    return 1 if on_gpu else options.threads * options.processes
+
+
 class Miner:
     """One miner's account on one machine; idempotent, resumable after a kill at any moment."""
 
@@ -130,7 +138,7 @@ class Miner:
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
         self._scoring = local_scoring(
-            options.threads * options.processes if options.device == "cpu" else 1,
+            _measuring_processes(options),
             lambda log: ScoringProcess(log, options.device),
             setup.home,
         )

@@ -105,8 +105,7 @@ def test_miner__started_in_phase_1__fetches_the_test_archive_before_it_is_opened
     world: World,
 ) -> None:
     world.begin()
-    world.run_until(world.test_archive.exists)
-    assert world.asked_to_train.exists()
+    world.run_until(lambda: world.test_archive.exists() and world.asked_to_train.exists())
 
 
 def test_miner__started_in_phase_1_after_its_training__fetches_the_test_archive(

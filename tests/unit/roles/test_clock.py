@@ -29,7 +29,7 @@ class World(Stage):
 
     def __init__(self, endpoint: Endpoint, home: Path, journal: Journal) -> None:
         super().__init__(endpoint)
-        Drafts(journal).add(DRAFT)
+        Drafts(journal).add(DRAFT, ())
         self.notices: list[Notice] = []
         client, store = self.clients[PUBLISHER], LocalStore(home / "store")
         self.setup = Setup(client, store, home, journal, 1, 0, self.notices.append)
