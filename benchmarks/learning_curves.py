@@ -22,7 +22,7 @@ from rich.progress import track
 from pouw.documents import Archive, Licence, Metric, Provenance, TaskSpec
 from pouw.hashing import keccak, raw_cid
 from pouw.ml.brain import LABELS, brain_proposal, threshold_baseline_ppm, write_brain_set
-from pouw.ml.requests import ScoringRequest, TrainingRequest
+from pouw.ml.requests import Engine, ScoringRequest, TrainingRequest
 from pouw.ml.runfolder import RunFolder
 from pouw.ml.scoring import Scorer
 from pouw.ml.training import Training, now_ms
@@ -65,7 +65,7 @@ def measure(spec: TaskSpec, data: Path, scorer: Scorer, steps: int, seed: int) -
             seed="0x" + keccak(b"learning curve %d %d" % (steps, seed)).hex(),
             stop_at_ms=int(now_ms()) + ONE_DAY_MS,
             max_steps=steps,
-            device="cpu",
+            engine=Engine(device="cpu"),
         )
         begun = time.perf_counter()
         Training(request, lambda: False).run()
