@@ -25,7 +25,7 @@ from pouw.types import EntryState, RoundNumber, Task
 PATIENCE_SECONDS = 15
 LATE_SHARE = 3  # the last third of the reveal window is for revealing
 ROUND_GAS = 400_000  # of a few commitments and the reveal
-_GPU = Path("/dev/nvidiactl")  # importing torch to ask takes seconds
+GPU = Path("/dev/nvidiactl")  # importing torch to ask takes seconds
 COLLAPSE_PPM = 100_000  # of validation Dice below the best: training went astray
 
 __all__ = ["Miner", "MinerOptions", "Progress", "Step", "choose_snapshot", "decide"]
@@ -121,9 +121,9 @@ def choose_snapshot(
     return sound[-1] if final or sound[-1].step >= 2 * reached else None
 
 
-def _measuring_processes(options: MinerOptions) -> int:
+def measuring_processes(options: MinerOptions) -> int:
     """As many as train on processors; a GPU is one device, however many cores feed it."""
-    on_gpu = options.device == "cuda" or (options.device == "auto" and _GPU.exists())
+    on_gpu = options.device == "cuda" or (options.device == "auto" and GPU.exists())
     return 1 if on_gpu else options.threads * options.processes
 
 
@@ -138,7 +138,7 @@ class Miner:
         self._trainer = Trainer(setup, options, self._errands)
         self._submissions = Submissions(setup, self._errands)
         self._scoring = local_scoring(
-            _measuring_processes(options),
+            measuring_processes(options),
             lambda log: ScoringProcess(log, options.device),
             setup.home,
         )
